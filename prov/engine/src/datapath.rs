@@ -1,0 +1,218 @@
+//! What the engine asks of the world: a clock and batches of datagrams.
+//!
+//! `prov/host` implements this over sockets, `tests/sim` over a seeded network. Nothing here knows a header: bytes out, bytes in.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use rdgram_proto::Instant;
+
+use crate::mem::UserSlice;
+
+/// Bytes set aside for the headers of one datagram: LLP 40 + SYN 64 + DDP 18 + extension 32, or the largest acknowledgement (244).
+pub const HEADER_MAX: usize = 256;
+
+/// One datagram to send: its headers by value, its payload by reference.
+#[derive(Clone, Copy)]
+pub struct TxPacket {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The first `header_length` bytes are sent first.
+    pub header: [u8; HEADER_MAX],
+    /// How much of `header` is used.
+    pub header_length: u16,
+    /// May be fragmented by IP (DF clear). Only for a packet that turned out too large for its path.
+    pub fragment: bool,
+    /// Zero bytes to append (path-MTU probes).
+    pub padding: u16,
+    /// The payload's slices: this many, from `first_slice` in the batch's arena.
+    pub slices: u16,
+    /// Index of the first payload slice in the batch's arena.
+    pub first_slice: u32,
+    /// Payload bytes, the sum over the slices.
+    pub payload_length: u32,
+}
+
+impl TxPacket {
+    /// Bytes of the datagram.
+    pub fn length(&self) -> usize {
+        usize::from(self.header_length) + self.payload_length as usize + usize::from(self.padding)
+    }
+}
+
+impl fmt::Debug for TxPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxPacket").field("destination", &self.destination).field("length", &self.length()).finish_non_exhaustive()
+    }
+}
+
+/// Datagrams to send, in order. The datapath may join consecutive ones of equal size and destination into one offloaded send.
+#[derive(Debug)]
+pub struct TxBatch {
+    packets: Vec<TxPacket>,
+    slices: Vec<UserSlice>,
+    capacity: usize,
+}
+
+impl TxBatch {
+    /// A batch that holds `capacity` datagrams without allocating.
+    pub fn new(capacity: usize) -> Self {
+        Self { packets: Vec::with_capacity(capacity), slices: Vec::with_capacity(capacity * 4), capacity }
+    }
+
+    /// The datagrams.
+    pub fn packets(&self) -> &[TxPacket] {
+        &self.packets
+    }
+
+    /// The payload slices of a datagram.
+    pub fn slices(&self, packet: &TxPacket) -> &[UserSlice] {
+        let first = packet.first_slice as usize;
+        &self.slices[first..first + usize::from(packet.slices)]
+    }
+
+    /// Copies a whole datagram, headers, payload and padding, into `out` (cleared first).
+    pub fn gather(&self, packet: &TxPacket, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&packet.header[..usize::from(packet.header_length)]);
+        for slice in self.slices(packet) {
+            slice.append_to(out);
+        }
+        out.resize(packet.length(), 0);
+    }
+
+    /// No datagram is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// No further datagram fits.
+    pub fn is_full(&self) -> bool {
+        self.packets.len() >= self.capacity
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.packets.clear();
+        self.slices.clear();
+    }
+
+    /// Appends a datagram whose payload slices `fill` pushes.
+    pub(crate) fn push(&mut self, mut packet: TxPacket, fill: impl FnOnce(&mut Vec<UserSlice>)) {
+        let first = self.slices.len();
+        fill(&mut self.slices);
+        let added = &self.slices[first..];
+        packet.slices = u16::try_from(added.len()).expect("an operation has at most IOV_LIMIT slices");
+        packet.payload_length = added.iter().map(|slice| u32::try_from(slice.len()).expect("a segment is smaller than 64 KiB")).sum();
+        packet.first_slice = u32::try_from(first).expect("a batch holds few slices");
+        self.packets.push(packet);
+    }
+}
+
+/// What became of a batch given to [`Datapath::transmit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmitted {
+    /// The first this many datagrams were taken (sent, or lost by the network: the same to us).
+    pub taken: usize,
+    /// Why it stopped early, when it did.
+    pub stopped: Option<TxStop>,
+}
+
+/// Why a datapath took fewer datagrams than it was given. The datagram at index `taken` is the one concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxStop {
+    /// No room now (EAGAIN, ENOBUFS): try again at the next progress call.
+    Blocked,
+    /// The datagram is larger than the route allows (EMSGSIZE); the largest that fits, when known.
+    TooBig(Option<u16>),
+    /// There is no route to this destination, or it is forbidden (EHOSTUNREACH, ENETUNREACH, EPERM); the errno.
+    Unreachable(i32),
+}
+
+/// What the network reported about a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathError {
+    /// The destination of the datagram that caused it.
+    pub destination: SocketAddr,
+    /// What was reported.
+    pub kind: PathErrorKind,
+}
+
+/// Kinds of [`PathError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathErrorKind {
+    /// ICMP port unreachable: nobody is bound to that port.
+    PortUnreachable,
+    /// ICMP host or network unreachable.
+    HostUnreachable,
+    /// ICMP fragmentation needed, with the next hop's MTU (IP packet size).
+    TooBig(u16),
+}
+
+/// One received datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// The UDP source.
+    pub source: SocketAddr,
+    /// The UDP payload.
+    pub bytes: &'a [u8],
+    /// The IP header said Congestion Experienced.
+    pub congestion_experienced: bool,
+}
+
+/// What one call of [`Datapath::receive`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Datagrams handed to the sink.
+    pub datagrams: usize,
+    /// The receive queue was found empty: nothing is left to read now.
+    pub drained: bool,
+}
+
+/// A socket and a clock, or a simulation of both. One belongs to each endpoint.
+pub trait Datapath {
+    /// The time. Monotonic; read once per batch.
+    fn now(&self) -> Instant;
+
+    /// The address that peers reach this endpoint by.
+    fn local_address(&self) -> SocketAddr;
+
+    /// Largest IP packet on the route to `destination`, as far as the host knows (interface MTU). Asked once per peer.
+    fn route_mtu(&self, destination: SocketAddr) -> u16;
+
+    /// Bytes of receive buffer that the kernel keeps for this endpoint: what credits divide among peers.
+    fn receive_buffer(&self) -> usize;
+
+    /// Receives one batch without blocking, calling `sink` for each datagram in order.
+    fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received;
+
+    /// Sends a batch without blocking.
+    fn transmit(&mut self, batch: &TxBatch) -> Transmitted;
+
+    /// The next error the network reported, if any. Polled only after `receive` or `transmit` hinted at one or every so often.
+    fn poll_error(&mut self) -> Option<PathError>;
+
+    /// Random bits for cookies, context ids and initial PSNs.
+    fn random(&mut self) -> u64;
+
+    /// A clock value to order incarnations by: of the host, not of the process (wall clock nanoseconds).
+    fn incarnation(&self) -> u64;
+}
+
+/// Called when something a waiter may be blocked on happened.
+pub trait Wake: Send + Sync + fmt::Debug {
+    /// Makes the waiter's descriptor readable.
+    fn wake(&self);
+}
+
+/// How long a waiter may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sleep {
+    /// Work is at hand: do not sleep.
+    Not,
+    /// At most this long, unless a datagram arrives.
+    For(Duration),
+    /// Until a datagram arrives.
+    Forever,
+}

@@ -1,0 +1,372 @@
+//! The values that pass between the engine and its face: operations in, completions out. The vocabulary is libfabric's; the types are ours.
+
+use core::fmt;
+
+use bitflags::bitflags;
+
+use crate::mem::UserSlice;
+
+/// Index of an address in an address vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FiAddr(pub u64);
+
+impl FiAddr {
+    /// No particular address (`FI_ADDR_UNSPEC`).
+    pub const UNSPEC: Self = Self(u64::MAX);
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub(crate) u32);
+    )*};
+}
+
+ids! {
+    /// An endpoint of a domain.
+    EpId;
+    /// A completion queue of a domain.
+    CqId;
+    /// A counter of a domain.
+    CntrId;
+    /// An address vector of a domain.
+    AvId;
+    /// A memory region of a domain.
+    MrId;
+}
+
+bitflags! {
+    /// What an operation asks for beyond its arguments.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct OpFlags: u32 {
+        /// Write a completion (the caller resolved selective completion and op_flags already).
+        const COMPLETION = 1 << 0;
+        /// The buffer is the caller's again on return: copy it.
+        const INJECT = 1 << 1;
+        /// Complete as soon as the buffer may be reused.
+        const INJECT_COMPLETE = 1 << 2;
+        /// Complete when the peer's endpoint has it.
+        const TRANSMIT_COMPLETE = 1 << 3;
+        /// Complete when it is placed at the peer.
+        const DELIVERY_COMPLETE = 1 << 4;
+        /// Complete when it is matched at the peer.
+        const MATCH_COMPLETE = 1 << 5;
+        /// More operations follow at once: do not send yet.
+        const MORE = 1 << 6;
+        /// Receive many messages into this buffer.
+        const MULTI_RECV = 1 << 7;
+        /// Earlier operations to the same peer complete first.
+        const FENCE = 1 << 8;
+    }
+}
+
+bitflags! {
+    /// What a completion is of.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct CompletionFlags: u32 {
+        /// A send.
+        const SEND = 1 << 0;
+        /// A receive.
+        const RECV = 1 << 1;
+        /// Of a message.
+        const MSG = 1 << 2;
+        /// Of a tagged message.
+        const TAGGED = 1 << 3;
+        /// Of a one-sided operation.
+        const RMA = 1 << 4;
+        /// Of an atomic operation.
+        const ATOMIC = 1 << 5;
+        /// A read.
+        const READ = 1 << 6;
+        /// A write.
+        const WRITE = 1 << 7;
+        /// By the peer: a read.
+        const REMOTE_READ = 1 << 8;
+        /// By the peer: a write.
+        const REMOTE_WRITE = 1 << 9;
+        /// `data` is valid.
+        const REMOTE_CQ_DATA = 1 << 10;
+        /// The multi-receive buffer is released.
+        const MULTI_RECV = 1 << 11;
+        /// The message is claimed (`FI_PEEK` with `FI_CLAIM`).
+        const CLAIM = 1 << 12;
+    }
+}
+
+/// A completion, whatever format its queue has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The context of the operation, exactly as given.
+    pub context: usize,
+    /// What completed.
+    pub flags: CompletionFlags,
+    /// Bytes received.
+    pub length: usize,
+    /// Where a multi-receive message begins, else the buffer, else 0.
+    pub buffer: usize,
+    /// Remote CQ data.
+    pub data: u64,
+    /// The message's tag.
+    pub tag: u64,
+    /// Who sent it: `FiAddr::UNSPEC` when not in the address vector.
+    pub source: FiAddr,
+}
+
+impl Default for Completion {
+    fn default() -> Self {
+        Self {
+            context: 0,
+            flags: CompletionFlags::empty(),
+            length: 0,
+            buffer: 0,
+            data: 0,
+            tag: 0,
+            source: FiAddr::UNSPEC,
+        }
+    }
+}
+
+/// An operation that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// As in a completion; `length` is what was placed.
+    pub completion: Completion,
+    /// Bytes that did not fit.
+    pub overflow: usize,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an operation failed. One mapping to errno exists, in `capi`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The message was longer than the buffer (FI_ETRUNC).
+    Truncated,
+    /// Cancelled (FI_ECANCELED).
+    Canceled,
+    /// A peek found nothing (FI_ENOMSG).
+    NoMessage,
+    /// Nobody answers at the peer's port, and that was confirmed (FI_ECONNREFUSED).
+    Refused,
+    /// The peer's host cannot be reached (FI_EHOSTUNREACH).
+    Unreachable,
+    /// The peer closed its endpoint (FI_ESHUTDOWN).
+    Closed,
+    /// The peer was restarted: another incarnation has its address (FI_ECONNRESET).
+    Restarted,
+    /// The peer was silent for longer than the peer timeout (FI_ETIMEDOUT).
+    TimedOut,
+    /// The peer speaks another version (FI_EPROTONOSUPPORT).
+    Version,
+    /// This endpoint was closed first (FI_ECANCELED).
+    EndpointClosed,
+    /// The memory ceiling was reached (FI_ENOMEM).
+    NoMemory,
+    /// The address is not in the address vector (FI_EADDRNOTAVAIL).
+    NoAddress,
+}
+
+/// Why an operation was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitError {
+    /// Try again after progress (-FI_EAGAIN).
+    Again,
+    /// The destination is not in the address vector (-FI_EINVAL).
+    BadAddress,
+    /// Too large: for a message, for injection, or too many slices (-FI_EMSGSIZE or -FI_EINVAL).
+    TooLong,
+    /// The endpoint is not enabled, or is closed (-FI_EOPBADSTATE).
+    BadState,
+    /// The memory ceiling was reached (-FI_ENOMEM).
+    NoMemory,
+    /// Nothing matches what was named: cancel, claim (-FI_ENOENT).
+    NotFound,
+    /// Needed object is not bound (-FI_ENOCQ, -FI_ENOAV).
+    NotBound,
+}
+
+/// The key of a receive: what it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// From whom; `FiAddr::UNSPEC` for anybody.
+    pub source: FiAddr,
+    /// Tag and ignore bits for tagged messages, `None` for untagged ones.
+    pub tag: Option<TagMatch>,
+}
+
+/// A tag to match: bits set in `ignore` do not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagMatch {
+    /// The tag.
+    pub tag: u64,
+    /// The bits of it that do not matter.
+    pub ignore: u64,
+}
+
+impl TagMatch {
+    /// Whether a message of tag `tag` matches.
+    pub fn accepts(&self, tag: u64) -> bool {
+        (self.tag ^ tag) & !self.ignore == 0
+    }
+}
+
+/// A send.
+#[derive(Clone, Copy, Debug)]
+pub struct SendOp<'a> {
+    /// To whom.
+    pub destination: FiAddr,
+    /// The message.
+    pub slices: &'a [UserSlice],
+    /// Its tag, `None` for an untagged message.
+    pub tag: Option<u64>,
+    /// Remote CQ data.
+    pub data: Option<u64>,
+    /// Reported with the completion.
+    pub context: usize,
+    /// The rest.
+    pub flags: OpFlags,
+}
+
+/// A receive.
+#[derive(Clone, Copy, Debug)]
+pub struct RecvOp<'a> {
+    /// What it matches.
+    pub matching: Match,
+    /// Where to.
+    pub slices: &'a [UserSlice],
+    /// Reported with the completion.
+    pub context: usize,
+    /// COMPLETION and MULTI_RECV count.
+    pub flags: OpFlags,
+}
+
+/// What a peek does with the message it finds (`fi_tagged(3)`, FI_PEEK, FI_CLAIM, FI_DISCARD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Report it.
+    Look,
+    /// Report it and keep it for the receive that claims it with the same context.
+    Claim,
+    /// Report it and drop it.
+    Discard,
+}
+
+/// Which way a queue or counter is bound to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Transmit completions.
+    Transmit,
+    /// Receive completions.
+    Receive,
+}
+
+bitflags! {
+    /// What a counter bound to an endpoint counts (`fi_endpoint(3)`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct CounterEvents: u32 {
+        /// Sends, tagged or not.
+        const SEND = 1 << 0;
+        /// Receives.
+        const RECV = 1 << 1;
+        /// RMA reads and fetching atomics.
+        const READ = 1 << 2;
+        /// RMA writes and other atomics.
+        const WRITE = 1 << 3;
+        /// Reads by peers.
+        const REMOTE_READ = 1 << 4;
+        /// Writes by peers.
+        const REMOTE_WRITE = 1 << 5;
+    }
+}
+
+/// How an endpoint is made.
+#[derive(Clone, Debug)]
+pub struct EpConfig {
+    /// Largest message that is sent eagerly, bytes.
+    pub eager_max: usize,
+    /// Largest injected message, bytes.
+    pub inject_max: usize,
+    /// Payload of unexpected messages kept at once, bytes.
+    pub unexpected_pool: usize,
+    /// Ceiling of all of an endpoint's memory, bytes: beyond it operations fail.
+    pub memory_ceiling: usize,
+    /// A multi-receive buffer with less than this left is released, bytes.
+    pub min_multi_recv: usize,
+    /// The integrity field covers the payload too.
+    pub full_integrity: bool,
+    /// Transport parameters.
+    pub transport: rdgram_proto::Config,
+}
+
+impl Default for EpConfig {
+    fn default() -> Self {
+        Self {
+            eager_max: 16 << 10,
+            inject_max: 1 << 10,
+            unexpected_pool: 64 << 20,
+            memory_ceiling: 1 << 30,
+            min_multi_recv: 64,
+            full_integrity: false,
+            transport: rdgram_proto::Config::default(),
+        }
+    }
+}
+
+/// Most slices of one operation.
+pub const IOV_LIMIT: usize = 32;
+
+/// Counters of an endpoint, for `FI_RDGRAM_STATS` and tests. All count from enable.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what it counts")]
+pub struct Stats {
+    pub tx_datagrams: u64,
+    pub tx_bytes: u64,
+    pub tx_retransmitted: u64,
+    pub tx_acks: u64,
+    pub tx_messages: u64,
+    pub rx_datagrams: u64,
+    pub rx_bytes: u64,
+    pub rx_duplicates: u64,
+    pub rx_malformed: u64,
+    pub rx_integrity: u64,
+    pub rx_stale: u64,
+    pub rx_messages: u64,
+    pub unexpected_messages: u64,
+    pub unexpected_bytes_max: u64,
+    pub refused_messages: u64,
+    pub peers_dead: u64,
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in self.rows() {
+            writeln!(f, "{name} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Stats {
+    /// Name and value of every counter, for printing.
+    pub fn rows(&self) -> [(&'static str, u64); 16] {
+        [
+            ("tx_datagrams", self.tx_datagrams),
+            ("tx_bytes", self.tx_bytes),
+            ("tx_retransmitted", self.tx_retransmitted),
+            ("tx_acks", self.tx_acks),
+            ("tx_messages", self.tx_messages),
+            ("rx_datagrams", self.rx_datagrams),
+            ("rx_bytes", self.rx_bytes),
+            ("rx_duplicates", self.rx_duplicates),
+            ("rx_malformed", self.rx_malformed),
+            ("rx_integrity", self.rx_integrity),
+            ("rx_stale", self.rx_stale),
+            ("rx_messages", self.rx_messages),
+            ("unexpected_messages", self.unexpected_messages),
+            ("unexpected_bytes_max", self.unexpected_bytes_max),
+            ("refused_messages", self.refused_messages),
+            ("peers_dead", self.peers_dead),
+        ]
+    }
+}
