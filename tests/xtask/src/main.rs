@@ -1,0 +1,2 @@
+//! The one tool: see the crate.
+fn main() {}
