@@ -1,1 +1,19 @@
-//! Placeholder of the first commits: being written.
+//! Locks chosen by type, the poison latch and counters: the only raw atomics of the provider.
+//!
+//! Knows no packet, no endpoint and no clock, and makes no system call of its own (parking is the standard
+//! library's). Every other crate takes its locking from here, so that one place can be model-checked: with
+//! `RUSTFLAGS="--cfg loom" cargo test -p rdgram-sync --test model --release`.
+#![allow(unexpected_cfgs, reason = "cfg(loom) is set by the model checker's builds and known to no manifest")]
+
+mod caller;
+mod guarded;
+mod latch;
+mod mutual;
+mod number;
+mod shim;
+
+pub use caller::Caller;
+pub use guarded::{Guard, Guarded, Serialize};
+pub use latch::Latch;
+pub use mutual::Mutual;
+pub use number::{Generation, Ratchet};
