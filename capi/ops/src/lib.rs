@@ -1,1 +1,40 @@
-//! Placeholder of the first commits: being written.
+//! The C face of rdgram: libfabric's objects, operations tables and attributes over the engine.
+//!
+//! Responsible for everything that names a libfabric type: casts from fids, ops tables, flags, errno, completion formats, `fi_info`, parameters, logging.
+//! Must never touch a packet, hold protocol state, or let a panic cross into C.
+//!
+//! | file | what |
+//! |---|---|
+//! | `fid`, `cptr`, `guard` | the only casts from fids, the only raw C pointers, the wall against panics |
+//! | `errno`, `flags` | the one mapping of errors, the one mapping of flags |
+//! | `provider`, `info`, `address`, `fabric`, `eq`, `param`, `log` | what a process has one of, and what needs no domain |
+//! | `domain`, `cq`, `cntr`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
+//! | `msg`, `tagged`, `transfer` | the data path |
+//! | `stubs` | every slot of what is not offered |
+
+mod address;
+mod av;
+mod cm;
+mod cntr;
+mod cptr;
+mod cq;
+mod domain;
+mod ep;
+mod eq;
+mod errno;
+mod fabric;
+mod fid;
+mod flags;
+mod guard;
+mod info;
+mod log;
+mod mr;
+mod msg;
+mod param;
+mod provider;
+mod stubs;
+mod tagged;
+mod transfer;
+mod wait;
+
+pub use provider::*;
