@@ -1,0 +1,110 @@
+//! Control messages (protocol.md, section 7): rendezvous grants and refusals. Must never hold state of a message.
+//!
+//! ```text
+//!     CTS    0  u8 1    1  3 zero     4  u32 message id     8  u32 STag     12  u64 length
+//!     RNR    0  u8 2    1  3 zero     4  u32 message id     8  u16 index    10  u16 zero
+//! ```
+
+use super::fixed;
+use crate::Malformed;
+use crate::bytes::{put, room, u16_at, u32_at, u64_at};
+
+const CTS: u8 = 1;
+const RNR: u8 = 2;
+
+mod field {
+    pub(super) const TYPE: usize = 0;
+    pub(super) const ZERO: usize = 1;
+    pub(super) const MESSAGE_ID: usize = 4;
+    pub(super) const CTS_STAG: usize = 8;
+    pub(super) const CTS_LENGTH: usize = 12;
+    pub(super) const CTS_END: usize = 20;
+    pub(super) const RNR_INDEX: usize = 8;
+    pub(super) const RNR_ZERO: usize = 10;
+    pub(super) const RNR_END: usize = 12;
+}
+
+const _: () = assert!(Control::CTS_LENGTH == field::CTS_END);
+const _: () = assert!(Control::RNR_LENGTH == field::RNR_END);
+
+/// A control message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Send the message, from its beginning, as RDMA Writes.
+    Cts {
+        /// The sender's name for the message.
+        message_id: u32,
+        /// Where to write.
+        stag: u32,
+        /// How many bytes; 0: none, the operation is complete.
+        length: u64,
+    },
+    /// The payload was not kept: stop sending it and wait for CTS.
+    Rnr {
+        /// The sender's name for the message.
+        message_id: u32,
+        /// Counts the refusals of the context from 1, modulo 2^16.
+        index: u16,
+    },
+}
+
+impl Control {
+    /// Bytes of a CTS.
+    pub const CTS_LENGTH: usize = 20;
+    /// Bytes of an RNR.
+    pub const RNR_LENGTH: usize = 12;
+
+    #[inline]
+    pub(super) const fn encoded_length(&self) -> usize {
+        match self {
+            Self::Cts { .. } => Self::CTS_LENGTH,
+            Self::Rnr { .. } => Self::RNR_LENGTH,
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut [u8]) -> usize {
+        match *self {
+            Self::Cts { message_id, stag, length } => {
+                let out = room::<{ Self::CTS_LENGTH }>(out);
+                put(out, field::TYPE, [CTS]);
+                put(out, field::ZERO, [0; 3]);
+                put(out, field::MESSAGE_ID, message_id.to_be_bytes());
+                put(out, field::CTS_STAG, stag.to_be_bytes());
+                put(out, field::CTS_LENGTH, length.to_be_bytes());
+                Self::CTS_LENGTH
+            }
+            Self::Rnr { message_id, index } => {
+                let out = room::<{ Self::RNR_LENGTH }>(out);
+                put(out, field::TYPE, [RNR]);
+                put(out, field::ZERO, [0; 3]);
+                put(out, field::MESSAGE_ID, message_id.to_be_bytes());
+                put(out, field::RNR_INDEX, index.to_be_bytes());
+                put(out, field::RNR_ZERO, [0; 2]);
+                Self::RNR_LENGTH
+            }
+        }
+    }
+
+    /// Reads a message that fills `bytes`.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes.first() {
+            Some(&CTS) => {
+                let head = fixed::<{ Self::CTS_LENGTH }>("CTS", bytes)?;
+                Ok(Self::Cts {
+                    message_id: u32_at(head, field::MESSAGE_ID),
+                    stag: u32_at(head, field::CTS_STAG),
+                    length: u64_at(head, field::CTS_LENGTH),
+                })
+            }
+            Some(&RNR) => {
+                let head = fixed::<{ Self::RNR_LENGTH }>("RNR", bytes)?;
+                Ok(Self::Rnr {
+                    message_id: u32_at(head, field::MESSAGE_ID),
+                    index: u16_at(head, field::RNR_INDEX),
+                })
+            }
+            Some(&code) => Err(Malformed::ControlType(code)),
+            None => Err(Malformed::Short { header: "control message", need: Self::RNR_LENGTH, have: 0 }),
+        }
+    }
+}

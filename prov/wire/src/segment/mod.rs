@@ -1,0 +1,338 @@
+//! DDP segments (protocol.md, section 7): one value for every message of RDMAP, with its headers. Must never touch payload bytes.
+
+mod atomic;
+mod control;
+mod ddp;
+pub(crate) mod opcode;
+mod read;
+mod send;
+mod terminate;
+
+use atomic::{AtomicRequest, AtomicResponse};
+use ddp::{ControlWord, Tagged, Untagged};
+use read::ReadRequest;
+use send::Extension;
+use terminate::Terminate;
+
+pub use atomic::AtomicOpcode;
+pub use control::Control;
+pub use send::Start;
+
+use crate::Malformed;
+use crate::bytes::put;
+
+/// The headers of one DDP segment, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// A whole message in one segment, without tag or data. Payload follows.
+    Send {
+        /// Counts the messages of the context from 1.
+        msn: u32,
+    },
+    /// A message, or the part of it at `offset`. Payload follows, but not in a rendezvous start.
+    ExtendedSend {
+        /// Counts the messages of the context from 1.
+        msn: u32,
+        /// Where the payload lies in the message.
+        offset: u32,
+        /// Whether the DDP message ends here: the payload ends at `total`, or the start is a rendezvous.
+        last: bool,
+        /// The sender's name for the operation.
+        message_id: u32,
+        /// Bytes of the message.
+        total: u64,
+        /// The envelope; there if and only if `offset` is 0.
+        start: Option<Start>,
+    },
+    /// Payload for memory that the receiver named.
+    Write {
+        /// The memory.
+        stag: u32,
+        /// Where in it.
+        offset: u64,
+        /// Whether the DDP message ends here.
+        last: bool,
+    },
+    /// Asks for memory of the receiver.
+    ReadRequest {
+        /// Counts the messages of the queue from 1.
+        msn: u32,
+        /// Where the requester wants it.
+        sink_stag: u32,
+        /// Where in that.
+        sink_offset: u64,
+        /// Bytes wanted.
+        length: u32,
+        /// The memory wanted.
+        source_stag: u32,
+        /// Where in that.
+        source_offset: u64,
+    },
+    /// Payload that a Read Request asked for.
+    ReadResponse {
+        /// The sink of the request.
+        stag: u32,
+        /// Where in it.
+        offset: u64,
+        /// Whether the DDP message ends here.
+        last: bool,
+    },
+    /// Eight bytes for the receiver's completion.
+    Immediate {
+        /// Counts the messages of the context from 1.
+        msn: u32,
+        /// Whether the receiver is to be woken.
+        solicited: bool,
+        /// The bytes.
+        data: [u8; 8],
+    },
+    /// Changes 64 bits of the receiver's memory and asks for what they were.
+    AtomicRequest {
+        /// Counts the messages of the queue from 1.
+        msn: u32,
+        /// What to do.
+        opcode: AtomicOpcode,
+        /// The requester's name for the operation.
+        request: u32,
+        /// The memory.
+        stag: u32,
+        /// Where in it.
+        offset: u64,
+        /// Add or swap data.
+        operand: u64,
+        /// Add or swap mask.
+        mask: u64,
+        /// Compare data.
+        compare: u64,
+        /// Compare mask.
+        compare_mask: u64,
+    },
+    /// What the 64 bits were.
+    AtomicResponse {
+        /// Counts the messages of the queue from 1.
+        msn: u32,
+        /// The requester's name for the operation.
+        request: u32,
+        /// The bits.
+        value: u64,
+    },
+    /// An error of a stream, as RFC 5040 reports it.
+    Terminate {
+        /// Counts the messages of the queue from 1.
+        msn: u32,
+        /// Which layer found it: 0 RDMAP, 1 DDP, 2 LLP. Four bits.
+        layer: u8,
+        /// The type of error in that layer. Four bits.
+        etype: u8,
+        /// The error.
+        code: u8,
+    },
+    /// A control message. Its sequence number is not used and 0.
+    Control(Control),
+}
+
+/// The most that follows a DDP header.
+const EXTENSION_MAX: usize = AtomicRequest::LENGTH;
+const IMMEDIATE_LENGTH: usize = 8;
+
+const _: () = assert!(EXTENSION_MAX >= Extension::LENGTH_MAX);
+const _: () = assert!(EXTENSION_MAX >= ReadRequest::LENGTH);
+const _: () = assert!(EXTENSION_MAX >= Control::CTS_LENGTH);
+const _: () = assert!(Segment::HEADER_MAX >= Tagged::LENGTH);
+
+impl Segment {
+    /// Bytes of the longest headers.
+    pub const HEADER_MAX: usize = Untagged::LENGTH + EXTENSION_MAX;
+
+    /// Bytes that [`Segment::encode`] writes.
+    #[inline]
+    #[must_use]
+    pub fn encoded_length(&self) -> usize {
+        let extension = match self {
+            Self::Write { .. } | Self::ReadResponse { .. } => return Tagged::LENGTH,
+            Self::Send { .. } => 0,
+            Self::ExtendedSend { start, .. } => Extension::encoded_length(start.as_ref()),
+            Self::ReadRequest { .. } => ReadRequest::LENGTH,
+            Self::Immediate { .. } => IMMEDIATE_LENGTH,
+            Self::AtomicRequest { .. } => AtomicRequest::LENGTH,
+            Self::AtomicResponse { .. } => AtomicResponse::LENGTH,
+            Self::Terminate { .. } => Terminate::LENGTH,
+            Self::Control(control) => control.encoded_length(),
+        };
+        Untagged::LENGTH + extension
+    }
+
+    /// Writes the headers and returns their length; the payload follows there.
+    ///
+    /// # Panics
+    /// When `out` is shorter than [`Segment::encoded_length`].
+    #[inline]
+    pub fn encode(&self, out: &mut [u8]) -> usize {
+        match *self {
+            Self::Send { msn } => Untagged::whole(msn).encode(opcode::SEND, true, out),
+            Self::ExtendedSend { msn, offset, last, message_id, total, start } => {
+                debug_assert_eq!(start.is_some(), offset == 0, "the start is the segment at offset 0");
+                let at = Untagged { msn, offset }.encode(opcode::EXTENDED_SEND, last, out);
+                at + Extension { message_id, total, start }.encode(&mut out[at..])
+            }
+            Self::Write { stag, offset, last } => Tagged { stag, offset }.encode(opcode::WRITE, last, out),
+            Self::ReadResponse { stag, offset, last } => {
+                Tagged { stag, offset }.encode(opcode::READ_RESPONSE, last, out)
+            }
+            _ => self.encode_whole(out),
+        }
+    }
+
+    /// The messages of one segment that are not on the fast path.
+    fn encode_whole(&self, out: &mut [u8]) -> usize {
+        let (code, msn) = self.untagged();
+        let at = Untagged::whole(msn).encode(code, true, out);
+        let rest = &mut out[at..];
+        let extension = match *self {
+            Self::ReadRequest { sink_stag, sink_offset, length, source_stag, source_offset, .. } => {
+                ReadRequest { sink_stag, sink_offset, length, source_stag, source_offset }.encode(rest)
+            }
+            Self::Immediate { data, .. } => {
+                put(rest, 0, data);
+                IMMEDIATE_LENGTH
+            }
+            Self::AtomicRequest {
+                opcode,
+                request,
+                stag,
+                offset,
+                operand,
+                mask,
+                compare,
+                compare_mask,
+                ..
+            } => AtomicRequest { opcode, request, stag, offset, operand, mask, compare, compare_mask }
+                .encode(rest),
+            Self::AtomicResponse { request, value, .. } => AtomicResponse { request, value }.encode(rest),
+            Self::Terminate { layer, etype, code, .. } => Terminate { layer, etype, code }.encode(rest),
+            Self::Control(control) => control.encode(rest),
+            Self::Send { .. }
+            | Self::ExtendedSend { .. }
+            | Self::Write { .. }
+            | Self::ReadResponse { .. } => 0,
+        };
+        at + extension
+    }
+
+    /// Reads the headers of a segment that is `bytes`; also returns their length. What follows is payload.
+    ///
+    /// # Errors
+    /// All that name DDP, RDMAP or one of its messages.
+    #[inline]
+    pub fn decode(bytes: &[u8]) -> Result<(Self, usize), Malformed> {
+        let control = ControlWord::decode(bytes)?;
+        let code = control.opcode;
+        let queue = opcode::queue(code);
+        if control.tagged != queue.is_none() || !opcode::is_implemented(code) {
+            return Err(opcode_fault(control));
+        }
+        let Some(queue) = queue else {
+            let Tagged { stag, offset } = Tagged::decode(bytes)?;
+            let last = control.last;
+            return Ok(match code {
+                opcode::WRITE => (Self::Write { stag, offset, last }, Tagged::LENGTH),
+                _ => (Self::ReadResponse { stag, offset, last }, Tagged::LENGTH),
+            });
+        };
+        let Untagged { msn, offset } = Untagged::decode(bytes, code, queue)?;
+        let rest = &bytes[Untagged::LENGTH..];
+        if code == opcode::EXTENDED_SEND {
+            let last = control.last;
+            let (Extension { message_id, total, start }, length) = Extension::decode(rest, offset, last)?;
+            let segment = Self::ExtendedSend { msn, offset, last, message_id, total, start };
+            return Ok((segment, Untagged::LENGTH + length));
+        }
+        if !control.last {
+            return Err(Malformed::Last { opcode: code, last: false });
+        }
+        if offset != 0 {
+            return Err(Malformed::MessageOffset { opcode: code, offset });
+        }
+        if code == opcode::SEND {
+            return Ok((Self::Send { msn }, Untagged::LENGTH));
+        }
+        Self::decode_whole(code, msn, rest)
+    }
+
+    /// The messages of one segment that are not on the fast path.
+    fn decode_whole(code: u8, msn: u32, rest: &[u8]) -> Result<(Self, usize), Malformed> {
+        let segment = match code {
+            opcode::READ_REQUEST => {
+                let ReadRequest { sink_stag, sink_offset, length, source_stag, source_offset } =
+                    ReadRequest::decode(rest)?;
+                Self::ReadRequest { msn, sink_stag, sink_offset, length, source_stag, source_offset }
+            }
+            opcode::TERMINATE => {
+                let Terminate { layer, etype, code } = Terminate::decode(rest)?;
+                Self::Terminate { msn, layer, etype, code }
+            }
+            opcode::IMMEDIATE | opcode::IMMEDIATE_SE => {
+                let data = *fixed::<IMMEDIATE_LENGTH>("Immediate Data", rest)?;
+                Self::Immediate { msn, solicited: code == opcode::IMMEDIATE_SE, data }
+            }
+            opcode::ATOMIC_REQUEST => {
+                let AtomicRequest { opcode, request, stag, offset, operand, mask, compare, compare_mask } =
+                    AtomicRequest::decode(rest)?;
+                Self::AtomicRequest {
+                    msn,
+                    opcode,
+                    request,
+                    stag,
+                    offset,
+                    operand,
+                    mask,
+                    compare,
+                    compare_mask,
+                }
+            }
+            opcode::ATOMIC_RESPONSE => {
+                let AtomicResponse { request, value } = AtomicResponse::decode(rest)?;
+                Self::AtomicResponse { msn, request, value }
+            }
+            opcode::CONTROL => Self::Control(Control::decode(rest)?),
+            code => return Err(Malformed::Opcode(code)),
+        };
+        Ok((segment, segment.encoded_length()))
+    }
+
+    /// Opcode and message sequence number of an untagged message.
+    fn untagged(&self) -> (u8, u32) {
+        match *self {
+            Self::Send { msn } => (opcode::SEND, msn),
+            Self::ExtendedSend { msn, .. } => (opcode::EXTENDED_SEND, msn),
+            Self::ReadRequest { msn, .. } => (opcode::READ_REQUEST, msn),
+            Self::Immediate { msn, solicited: false, .. } => (opcode::IMMEDIATE, msn),
+            Self::Immediate { msn, solicited: true, .. } => (opcode::IMMEDIATE_SE, msn),
+            Self::AtomicRequest { msn, .. } => (opcode::ATOMIC_REQUEST, msn),
+            Self::AtomicResponse { msn, .. } => (opcode::ATOMIC_RESPONSE, msn),
+            Self::Terminate { msn, .. } => (opcode::TERMINATE, msn),
+            Self::Control(_) => (opcode::CONTROL, 0),
+            Self::Write { .. } => (opcode::WRITE, 0),
+            Self::ReadResponse { .. } => (opcode::READ_RESPONSE, 0),
+        }
+    }
+}
+
+#[cold]
+fn opcode_fault(control: ControlWord) -> Malformed {
+    if opcode::is_implemented(control.opcode) {
+        Malformed::Model { opcode: control.opcode, tagged: control.tagged }
+    } else {
+        Malformed::Opcode(control.opcode)
+    }
+}
+
+/// A header that fills `bytes`, with nothing after it.
+#[inline]
+fn fixed<'a, const N: usize>(header: &'static str, bytes: &'a [u8]) -> Result<&'a [u8; N], Malformed> {
+    match bytes.split_first_chunk::<N>() {
+        None => Err(Malformed::Short { header, need: N, have: bytes.len() }),
+        Some((head, [])) => Ok(head),
+        Some((_, rest)) => Err(Malformed::Trailing { header, extra: rest.len() }),
+    }
+}
