@@ -5,9 +5,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
-extern crate std;
-
 mod ack;
 mod bytes;
 mod llp;

@@ -196,12 +196,13 @@ impl Llp {
         let Some(head) = bytes.first_chunk::<{ Self::LENGTH }>() else {
             return Err(Malformed::Short { header: "LLP header", need: Self::LENGTH, have: bytes.len() });
         };
-        let version = head[field::VERSION_KIND] >> 4;
-        if version != VERSION {
+        let (version, kind) = (head[field::VERSION_KIND] >> 4, head[field::VERSION_KIND] & 0x0f);
+        // A RESET is the same in every version: it is how an endpoint learns that its own is not spoken.
+        if version != VERSION && kind != Kind::Reset as u8 {
             return Err(Malformed::Version(version));
         }
-        let Some(kind) = Kind::from_bits(head[field::VERSION_KIND] & 0x0f) else {
-            return Err(Malformed::Kind(head[field::VERSION_KIND] & 0x0f));
+        let Some(kind) = Kind::from_bits(kind) else {
+            return Err(Malformed::Kind(kind));
         };
         let llp = Self::read(head, kind);
         if llp.src_ep != 0 || llp.dst_ep != 0 {
@@ -211,6 +212,15 @@ impl Llp {
             return Err(Malformed::DestinationContext);
         }
         Ok(llp)
+    }
+
+    /// PSN and cookie of a datagram in another version that carries SYN: these stay in their places for ever (protocol.md, section 2).
+    pub(crate) fn foreign(bytes: &[u8]) -> Option<(Psn, u32)> {
+        let head = bytes.first_chunk::<{ Self::LENGTH }>()?;
+        let (version, kind) = (head[field::VERSION_KIND] >> 4, head[field::VERSION_KIND] & 0x0f);
+        let syn = Flags::from_bits_truncate(head[field::FLAGS]).contains(Flags::SYN);
+        (version != VERSION && kind != Kind::Reset as u8 && syn)
+            .then(|| (Psn(u32_at(head, field::PSN)), u32_at(head, field::COOKIE)))
     }
 
     #[inline]

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::bytes::{put, room, u32_at, u64_at};
-use crate::{Malformed, Psn};
+use crate::{Llp, Malformed, Psn};
 
 mod field {
     pub(super) const PSN: usize = 0;
@@ -45,6 +45,13 @@ pub struct Reset {
 impl Reset {
     /// Bytes of the body.
     pub const LENGTH: usize = 20;
+
+    /// The answer to a datagram that was refused with [`Malformed::Version`], if it is owed one: it carries SYN and is no RESET itself.
+    #[must_use]
+    pub fn of_version(datagram: &[u8], incarnation: u64) -> Option<Self> {
+        let (psn, cookie) = Llp::foreign(datagram)?;
+        Some(Self { psn, cookie, incarnation, reason: ResetReason::Version })
+    }
 
     /// Writes the body and returns its length.
     ///
