@@ -1,0 +1,201 @@
+//! Receiving: one system call for many datagrams, into buffers that hold whole trains.
+//!
+//! The sink sees the bytes where the kernel put them. Never blocks, never copies, never looks into a datagram.
+
+use core::ptr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::control::Control;
+use crate::errors::ErrorQueue;
+use crate::name::{NAME_MAX, Name};
+use crate::socket::{Socket, errno};
+
+/// One received datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Who sent it, or claims to have.
+    pub source: SocketAddr,
+    /// Its payload.
+    pub bytes: &'a [u8],
+    /// A router marked it: Congestion Experienced.
+    pub congestion_experienced: bool,
+}
+
+/// What one call of [`Udp::receive`](crate::Udp::receive) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Datagrams given to the sink.
+    pub datagrams: usize,
+    /// The queue was found empty.
+    pub drained: bool,
+}
+
+/// Largest train: what the length field of an IP packet can say.
+const BUFFER_SIZE: usize = 1 << 16;
+
+/// Buffers: each takes a datagram or a train. Few, because a train fills the cache already.
+const BUFFERS: usize = 8;
+
+/// Buffers offered when the last call did not fill all: the second one finds the queue empty within the same call.
+const BUFFERS_QUIET: usize = 2;
+
+/// Failed calls in a row that are taken for hints at reports in the error queue.
+const HINTS_MAX: u32 = 16;
+
+/// The CE codepoint, both ECN bits set (RFC 3168).
+const CONGESTION_EXPERIENCED: u8 = 0b11;
+
+/// Buffers and headers to receive into.
+pub(crate) struct Receiver {
+    /// `BUFFERS` times `BUFFER_SIZE`; pages that were never needed are never touched.
+    bytes: Box<[u8]>,
+    slots: Box<[Slot; BUFFERS]>,
+    headers: Box<[libc::mmsghdr; BUFFERS]>,
+    /// Buffers to offer next time.
+    offer: usize,
+}
+
+/// What the kernel fills beside the payload.
+#[derive(Clone, Copy)]
+struct Slot {
+    name: Name,
+    control: Control,
+    iovec: libc::iovec,
+}
+
+// SAFETY: the pointers in slots and headers lead into this value's own boxes, or are stale between calls.
+unsafe impl Send for Receiver {}
+// SAFETY: nothing is reachable through a shared reference.
+unsafe impl Sync for Receiver {}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("offer", &self.offer).finish_non_exhaustive()
+    }
+}
+
+impl Receiver {
+    pub(crate) fn new() -> Self {
+        let slot = Slot {
+            name: Name::empty(),
+            control: Control::new(),
+            iovec: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
+        };
+        // SAFETY: an `mmsghdr` is plain data, for which zero is a valid value.
+        let header: libc::mmsghdr = unsafe { core::mem::zeroed() };
+        Self {
+            bytes: vec![0; BUFFERS * BUFFER_SIZE].into_boxed_slice(),
+            slots: Box::new([slot; BUFFERS]),
+            headers: Box::new([header; BUFFERS]),
+            offer: BUFFERS_QUIET,
+        }
+    }
+
+    /// Receives one batch.
+    pub(crate) fn receive(
+        &mut self,
+        socket: &Socket,
+        errors: &mut ErrorQueue,
+        sink: &mut dyn FnMut(Datagram<'_>),
+    ) -> Received {
+        let offer = self.offer;
+        let count = self.fill(socket, errors, offer);
+        // Under load a call that fills its buffers is followed by one with all; a quiet socket gets few again.
+        self.offer = if count == offer { BUFFERS } else { BUFFERS_QUIET };
+        let mut datagrams = 0;
+        for index in 0..count {
+            datagrams += self.deliver(index, sink);
+        }
+        Received { datagrams, drained: count < offer }
+    }
+
+    /// One system call into the first `offer` buffers; how many of them it filled.
+    fn fill(&mut self, socket: &Socket, errors: &mut ErrorQueue, offer: usize) -> usize {
+        for _ in 0..HINTS_MAX {
+            self.prepare(offer);
+            let length = libc::c_uint::try_from(offer).unwrap_or(1);
+            // SAFETY: `prepare` made the first `offer` headers point to live buffers of the lengths they say,
+            // which belong to this value and are borrowed exclusively.
+            let result = unsafe {
+                libc::recvmmsg(
+                    socket.as_fd().as_raw_fd(),
+                    self.headers.as_mut_ptr(),
+                    length,
+                    libc::MSG_DONTWAIT,
+                    ptr::null_mut(),
+                )
+            };
+            if let Ok(count) = usize::try_from(result) {
+                return count;
+            }
+            match errno() {
+                libc::EINTR => {}
+                libc::EAGAIN => return 0,
+                // What else a receive call reports is the errno of an ICMP report, or a passing lack of memory.
+                _ => errors.hint(),
+            }
+        }
+        0
+    }
+
+    /// Points the headers at their buffers; the kernel overwrote lengths.
+    fn prepare(&mut self, offer: usize) {
+        let buffers = self.bytes.chunks_exact_mut(BUFFER_SIZE);
+        for ((slot, header), buffer) in
+            self.slots.iter_mut().zip(self.headers.iter_mut()).zip(buffers).take(offer)
+        {
+            slot.iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let message = &mut header.msg_hdr;
+            message.msg_name = ptr::from_mut(&mut slot.name).cast();
+            message.msg_namelen = NAME_MAX;
+            message.msg_iov = ptr::from_mut(&mut slot.iovec);
+            message.msg_iovlen = 1;
+            message.msg_control = ptr::from_mut(&mut slot.control).cast();
+            message.msg_controllen = slot.control.0.len();
+            message.msg_flags = 0;
+        }
+    }
+
+    /// Gives the sink what buffer `index` holds, split into datagrams; how many there were.
+    fn deliver(&self, index: usize, sink: &mut dyn FnMut(Datagram<'_>)) -> usize {
+        let slot = &self.slots[index];
+        let header = &self.headers[index];
+        let Some(source) = slot.name.address() else {
+            return 0;
+        };
+        let mut congestion_experienced = false;
+        let mut segment = 0;
+        for message in slot.control.messages(header.msg_hdr.msg_controllen) {
+            match (message.level, message.kind) {
+                (libc::SOL_UDP, libc::UDP_GRO) => segment = message.word(0) as usize,
+                // One byte over IPv4, an int over IPv6.
+                (libc::IPPROTO_IP, libc::IP_TOS) => {
+                    congestion_experienced = marked(u32::from(message.byte(0)))
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => congestion_experienced = marked(message.word(0)),
+                _ => {}
+            }
+        }
+        let start = index * BUFFER_SIZE;
+        let length = (header.msg_len as usize).min(BUFFER_SIZE);
+        let bytes = &self.bytes[start..start + length];
+        let mut datagrams = 0;
+        // An empty datagram is one too, and no train says 0.
+        let segment = if segment == 0 { BUFFER_SIZE } else { segment };
+        if bytes.is_empty() {
+            sink(Datagram { source, bytes, congestion_experienced });
+            datagrams = 1;
+        }
+        for bytes in bytes.chunks(segment) {
+            sink(Datagram { source, bytes, congestion_experienced });
+            datagrams += 1;
+        }
+        datagrams
+    }
+}
+
+fn marked(traffic_class: u32) -> bool {
+    traffic_class & u32::from(CONGESTION_EXPERIENCED) == u32::from(CONGESTION_EXPERIENCED)
+}
