@@ -1,1 +1,18 @@
-//! Placeholder of the first commits: being written.
+//! The real world behind the engine's traits: sockets, the clock, interfaces, waiting, forks.
+//!
+//! Everything that asks the operating system and is not a socket call is here. Knows no header and no operation.
+//!
+//! - `datapath`: the engine's datapath over UDP
+//! - [`clock`]: the only clock reads of the provider
+//! - [`interfaces`]: which addresses this host has, which of them to use, and the routes from them
+//! - [`wait`]: blocking until a datagram, a timer or another thread wakes
+//! - [`fork`]: telling a forked child from its parent
+
+pub mod clock;
+mod datapath;
+pub mod fork;
+pub mod interfaces;
+pub mod wait;
+
+pub use datapath::HostDatapath;
+pub use rdgram_udp::Options as SocketOptions;
