@@ -1,2 +1,72 @@
-//! The one tool: see the crate.
-fn main() {}
+//! `cargo xtask`: the one tool that builds, demonstrates and tests the project.
+//! It drives other programs and reports; it must never contain a test's judgement of the protocol itself.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the rule that time is an argument is the provider's; this tool times the commands it runs"
+)]
+
+mod bindings;
+mod command;
+mod cross;
+mod demo;
+mod imb;
+mod layout;
+mod mpi;
+mod netns;
+mod packages;
+mod plugin;
+mod stage;
+mod tally;
+mod venv;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::layout::Layout;
+
+/// Build, demonstrate and test rdgram.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what is missing, build, and compare MPI over rdgram with MPI over tcp;ofi_rxm.
+    Demo,
+    /// Run everything CI runs, or only the named stages.
+    Test(stage::Options),
+    /// Run an MPI program over rdgram: `cargo xtask mpi -n 2 -- ./program arguments`.
+    Mpi(mpi::Options),
+    /// Two hosts on this machine, as network namespaces (needs root).
+    Netns(netns::Options),
+    /// Regenerate the checked-in libfabric bindings, or check that they are current.
+    Bindings(bindings::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let layout = Layout::find()?;
+    match cli.task {
+        Task::Demo => demo::run(&layout),
+        Task::Test(options) => stage::run(&layout, &options),
+        Task::Mpi(options) => mpi::run(&layout, &options),
+        Task::Netns(options) => netns::run(&layout, &options),
+        Task::Bindings(options) => bindings::run(&layout, &options),
+    }
+}

@@ -1,0 +1,301 @@
+//! Runs external commands: output into a log file, a time limit for each, nothing left running after it.
+//! Nothing in this tool may start a process other than through a [`Job`].
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::layout::Layout;
+
+/// Set in the environment of every process of a job: process launchers make sessions of their own, and a
+/// process group alone would miss their children.
+const MARK: &str = "RDGRAM_XTASK_JOB";
+/// Between asking the processes of a job to end and ending them.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the progress line is redrawn.
+const REDRAW: Duration = Duration::from_millis(250);
+/// Without a terminal a long command says this often that it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How many lines of a failed command are shown.
+const TAIL_LINES: usize = 40;
+
+static JOBS: AtomicU32 = AtomicU32::new(0);
+
+/// One external command with a time limit.
+#[derive(Debug)]
+pub(crate) struct Job {
+    label: String,
+    command: Command,
+    mark: String,
+    log: PathBuf,
+    limit: Duration,
+    quiet: bool,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    label: String,
+    log: PathBuf,
+    limit: Duration,
+    /// None: it was still running when its time was up.
+    status: Option<ExitStatus>,
+    /// Everything it printed, both streams.
+    pub(crate) output: String,
+}
+
+impl Job {
+    /// A command named `label` in logs and messages; `program` is looked up in `PATH` unless it is a path.
+    pub(crate) fn new(layout: &Layout, label: impl Into<String>, program: impl AsRef<OsStr>) -> Self {
+        let label = label.into();
+        let number = JOBS.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{number}", std::process::id());
+        let file: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let mut command = Command::new(program);
+        command.current_dir(&layout.root).env(MARK, &mark).stdin(Stdio::null());
+        let log = layout.log_dir().join(format!("{number:03}-{file}.log"));
+        Self { label, command, mark, log, limit: Duration::from_secs(300), quiet: false }
+    }
+
+    /// Add one argument.
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Add arguments.
+    pub(crate) fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Set a variable of the command's environment.
+    pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Set variables of the command's environment.
+    pub(crate) fn envs(mut self, variables: &[(String, OsString)]) -> Self {
+        for (name, value) in variables {
+            self.command.env(name, value);
+        }
+        self
+    }
+
+    /// Run it in this directory instead of the workspace.
+    pub(crate) fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// The command may run this long, then it is ended and counts as failed.
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Show no progress for it.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Run to the end or to the limit. An error means that it could not be started.
+    pub(crate) fn run(mut self) -> Result<Finished> {
+        if let Some(dir) = self.log.parent() {
+            fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let log = File::create(&self.log).with_context(|| format!("cannot create {}", self.log.display()))?;
+        self.command.stdout(log.try_clone()?).stderr(log);
+        let mut child = self
+            .command
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.command.get_program().to_string_lossy()))?;
+        let pid = child.id();
+        let (ended, end) = mpsc::channel();
+        let waiter = thread::spawn(move || {
+            // The receiver only goes away with the whole tool.
+            let _ = ended.send(child.wait());
+        });
+        let status = match self.wait(&end, self.limit, !self.quiet)? {
+            Some(status) => Some(status),
+            None => {
+                self.end(pid, &end)?;
+                None
+            }
+        };
+        if waiter.join().is_err() {
+            bail!("the thread waiting for {} panicked", self.label);
+        }
+        let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        let output = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Finished { label: self.label, log: self.log, limit: self.limit, status, output })
+    }
+
+    /// Run it and return what it printed; failure and time-out are errors that carry the end of its output.
+    pub(crate) fn check(self) -> Result<String> {
+        self.run()?.into_result()
+    }
+
+    fn wait(
+        &self,
+        end: &mpsc::Receiver<std::io::Result<ExitStatus>>,
+        limit: Duration,
+        show: bool,
+    ) -> Result<Option<ExitStatus>> {
+        let start = Instant::now();
+        let bar = progress_line(show && std::io::stderr().is_terminal());
+        let mut next_heartbeat = HEARTBEAT;
+        loop {
+            match end.recv_timeout(REDRAW) {
+                Ok(status) => {
+                    bar.finish_and_clear();
+                    return Ok(Some(status?));
+                }
+                Err(RecvTimeoutError::Disconnected) => bail!("lost track of {}", self.label),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let elapsed = start.elapsed();
+            if elapsed >= limit {
+                bar.finish_and_clear();
+                return Ok(None);
+            }
+            bar.set_message(format!("{} · {}", self.label, self.last_line()));
+            if show && bar.is_hidden() && elapsed >= next_heartbeat {
+                eprintln!("    {} · {} s · {}", self.label, elapsed.as_secs(), self.last_line());
+                next_heartbeat += HEARTBEAT;
+            }
+        }
+    }
+
+    /// End every process of the job: politely first, because some of them clean up after themselves.
+    fn end(&self, pid: u32, end: &mpsc::Receiver<std::io::Result<ExitStatus>>) -> Result<()> {
+        signal("-TERM", &processes_of(pid, &self.mark));
+        let ended = self.wait(end, GRACE, false)?.is_some();
+        signal("-KILL", &processes_of(pid, &self.mark));
+        if !ended && self.wait(end, GRACE, false)?.is_none() {
+            bail!("{} (pid {pid}) does not end", self.label);
+        }
+        Ok(())
+    }
+
+    fn last_line(&self) -> String {
+        const LOOK_BACK: u64 = 512;
+        let mut text = Vec::new();
+        if let Ok(mut file) = File::open(&self.log) {
+            let length = file.metadata().map_or(0, |data| data.len());
+            if file.seek(SeekFrom::Start(length.saturating_sub(LOOK_BACK))).is_ok() {
+                // A line that cannot be read is not shown; the log itself is what counts.
+                let _ = file.read_to_end(&mut text);
+            }
+        }
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        line.trim().chars().take(80).collect()
+    }
+}
+
+impl Finished {
+    /// Did it end by itself, successfully?
+    pub(crate) fn success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// The status it ended with by itself.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.and_then(|status| status.code())
+    }
+
+    /// Its output, or an error that says how it ended, with the end of its output.
+    pub(crate) fn into_result(self) -> Result<String> {
+        if self.success() {
+            return Ok(self.output);
+        }
+        let how = match self.status {
+            None => format!("was still running after {} s and was ended", self.limit.as_secs()),
+            Some(status) => format!("failed: {status}"),
+        };
+        bail!("{} {how}; {}:\n{}", self.label, self.log.display(), tail(&self.output))
+    }
+}
+
+/// The end of a command's output, indented.
+pub(crate) fn tail(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    let from = lines.len().saturating_sub(TAIL_LINES);
+    lines[from..].iter().map(|line| format!("    | {line}\n")).collect()
+}
+
+fn progress_line(show: bool) -> ProgressBar {
+    if !show {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("    {spinner} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(REDRAW);
+    bar
+}
+
+/// The process `root`, its descendants, and whatever carries the job's mark.
+fn processes_of(root: u32, mark: &str) -> Vec<u32> {
+    let entry = format!("{MARK}={mark}");
+    let mut found: HashSet<u32> = HashSet::from([root]);
+    let all = all_processes();
+    for (pid, _) in &all {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes()) {
+            found.insert(*pid);
+        }
+    }
+    // Children follow their parents until nothing is added: the list is not ordered by age.
+    loop {
+        let before = found.len();
+        for (pid, parent) in &all {
+            if found.contains(parent) {
+                found.insert(*pid);
+            }
+        }
+        if found.len() == before {
+            return found.into_iter().collect();
+        }
+    }
+}
+
+/// Every process with its parent.
+fn all_processes() -> Vec<(u32, u32)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The command name stands in parentheses and may contain anything, also spaces.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect()
+}
+
+fn signal(which: &str, pids: &[u32]) {
+    for pid in pids {
+        // A process that has ended in the meantime is what is wanted.
+        let _ = Command::new("kill")
+            .args([which, "--", &pid.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}

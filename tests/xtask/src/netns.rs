@@ -1,0 +1,125 @@
+//! Two hosts on one machine: runs commands between the network namespaces that `tests/net/hosts.sh` makes.
+//! The script does the work and cleans up; this file only calls it.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::command::Job;
+use crate::layout::Layout;
+use crate::packages;
+use crate::tally::skip;
+
+/// Options of `cargo xtask netns`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What to do with the hosts.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make the hosts, run a command among them, take them down again.
+    Run {
+        #[command(flatten)]
+        link: Link,
+        /// The command; it finds the hosts in RDGRAM_NET_*, see tests/net/hosts.sh.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Take down what runs that were killed have left.
+    Clean,
+}
+
+/// The link between the hosts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Link {
+    /// Largest IP packet.
+    #[arg(long, default_value_t = 1500)]
+    pub(crate) mtu: u16,
+    /// Of a thousand UDP packets so many are dropped at random on arrival.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) loss_per_mille: u16,
+    /// Segment on the sending host: without it a whole train of datagrams is one packet, and is lost as one.
+    #[arg(long)]
+    pub(crate) split_trains: bool,
+}
+
+impl Link {
+    /// The arguments of `hosts.sh run`, up to the command.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["run".into(), "--mtu".into(), self.mtu.to_string().into()];
+        if self.loss_per_mille > 0 {
+            arguments.extend(["--loss-per-mille".into(), self.loss_per_mille.to_string().into()]);
+        }
+        if self.split_trains {
+            arguments.push("--split-trains".into());
+        }
+        arguments.push("--".into());
+        arguments
+    }
+}
+
+/// The script as the beginning of a job; the command among the hosts is to follow as arguments.
+pub(crate) fn job(layout: &Layout, label: impl Into<String>, link: &Link) -> Job {
+    Job::new(layout, label, layout.root.join("tests/net/hosts.sh")).args(link.arguments())
+}
+
+/// Can hosts be made here? Skips the check if not.
+pub(crate) fn available(layout: &Layout) -> Result<()> {
+    if !packages::is_root() {
+        return Err(skip("network namespaces need root"));
+    }
+    packages::require_or_skip(layout, &[packages::IPROUTE, packages::NFTABLES])?;
+    let end = job(layout, "probe namespaces", &Link { mtu: 1500, loss_per_mille: 1, split_trains: true })
+        .arg("true")
+        .limit(Duration::from_secs(30))
+        .run()?;
+    if !end.success() {
+        let last = end.output.lines().last().unwrap_or_default().to_owned();
+        return Err(skip(format!("this system cannot make them: {last}")));
+    }
+    Ok(())
+}
+
+/// Datagrams that the loss rule has dropped, as the script reports at its end.
+pub(crate) fn dropped(output: &str) -> u64 {
+    output
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("hosts.sh: dropped ")?.split_whitespace().next()?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
+/// Call the script in the foreground.
+pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
+    packages::require(layout, &[packages::IPROUTE, packages::NFTABLES])?;
+    let mut script = Command::new(layout.root.join("tests/net/hosts.sh"));
+    match &options.action {
+        Action::Run { link, command } => script.args(link.arguments()).args(command),
+        Action::Clean => script.arg("clean"),
+    };
+    let status = script.status().context("cannot run tests/net/hosts.sh")?;
+    match status.code() {
+        Some(0) => Ok(ExitCode::SUCCESS),
+        Some(code) => bail!("hosts.sh ended with status {code}"),
+        None => bail!("hosts.sh was ended by a signal"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_of_both_hosts_are_added() {
+        let output = "hosts.sh: dropped 12 on a\nnoise\nhosts.sh: dropped 30 on b\n";
+        assert_eq!(dropped(output), 42);
+        assert_eq!(dropped("hosts.sh: dropped nothing\n"), 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! Builds the provider and puts it where libfabric looks for it.
+//! It must never hand out a stale library: a failed build is an error.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::Job;
+use crate::layout::Layout;
+
+/// Build the release library; returns the directory for `FI_PROVIDER_PATH`.
+pub(crate) fn build(layout: &Layout) -> Result<PathBuf> {
+    Job::new(layout, "cargo build --release", "cargo")
+        .args(["build", "--release", "--package", "rdgram-fi"])
+        .limit(Duration::from_secs(1800))
+        .check()?;
+    // Cargo cannot put the hyphen into the file name that libfabric's loader looks for.
+    let built = layout.target.join("release/librdgram_fi.so");
+    let dir = layout.plugin_dir();
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let installed = dir.join("librdgram-fi.so");
+    // Renamed into place: a process that has the old library mapped keeps its old file.
+    let staged = dir.join(".librdgram-fi.so.new");
+    fs::copy(&built, &staged).with_context(|| format!("cannot copy {}", built.display()))?;
+    fs::rename(&staged, &installed).with_context(|| format!("cannot replace {}", installed.display()))?;
+    Ok(dir)
+}

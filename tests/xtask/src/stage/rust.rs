@@ -1,0 +1,96 @@
+//! The stages that need nothing but Rust: format, lints, docs, tests, simulator, bindings, aarch64.
+//! They must never depend on what the machine offers beyond a toolchain, except to say "skipped".
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Context;
+use crate::bindings as generator;
+use crate::command::Job;
+use crate::cross;
+use crate::layout::Layout;
+use crate::tally::{Tally, skip};
+
+/// The generator says so in these words where the installed libfabric is not the one the bindings are of.
+const GENERATOR_SKIPS: &str = "skipped";
+
+fn cargo(layout: &Layout, args: &[&str], minutes: u64) -> Job {
+    let label = format!("cargo {}", args.join(" "));
+    Job::new(layout, label, "cargo").args(args).limit(Duration::from_secs(60 * minutes))
+}
+
+fn quietly(job: Job) -> Result<String> {
+    job.check().map(|_| String::new())
+}
+
+/// rustfmt.
+pub(super) fn format(context: &mut Context<'_>, tally: &mut Tally) {
+    tally.check("cargo fmt --check", || quietly(cargo(context.layout, &["fmt", "--all", "--check"], 2)));
+}
+
+/// clippy.
+pub(super) fn clippy(context: &mut Context<'_>, tally: &mut Tally) {
+    let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    tally.check("cargo clippy", || quietly(cargo(context.layout, &args, 20)));
+}
+
+/// rustdoc.
+pub(super) fn docs(context: &mut Context<'_>, tally: &mut Tally) {
+    let args = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    let job = cargo(context.layout, &args, 20).env("RUSTDOCFLAGS", "-D warnings");
+    tally.check("cargo doc", || quietly(job));
+}
+
+/// Unit and property tests. The simulator has a stage of its own.
+pub(super) fn unit(context: &mut Context<'_>, tally: &mut Tally) {
+    let args = ["test", "--workspace", "--exclude", "rdgram-sim", "--no-fail-fast"];
+    tally.check("cargo test", || {
+        let output = cargo(context.layout, &args, 25).check()?;
+        Ok(format!("{} tests", tests_passed(&output)))
+    });
+}
+
+/// The simulator.
+pub(super) fn simulator(context: &mut Context<'_>, tally: &mut Tally) {
+    let args = ["test", "--package", "rdgram-sim", "--release", "--no-fail-fast"];
+    tally.check("simulator", || {
+        let output = cargo(context.layout, &args, 25).check()?;
+        Ok(format!("{} tests", tests_passed(&output)))
+    });
+}
+
+/// Are the checked-in bindings what the generator makes?
+pub(super) fn bindings(context: &mut Context<'_>, tally: &mut Tally) {
+    tally.check("bindings --check", || {
+        let output = generator::generator(context.layout, true).check()?;
+        match output.lines().find(|line| line.contains(GENERATOR_SKIPS)) {
+            Some(line) => Err(skip(line.trim())),
+            None => Ok(String::new()),
+        }
+    });
+}
+
+/// Does it type-check for aarch64?
+pub(super) fn aarch64(context: &mut Context<'_>, tally: &mut Tally) {
+    tally.check("cargo check for aarch64", || cross::check(context.layout));
+}
+
+/// The number of tests that cargo's test harnesses report as passed.
+fn tests_passed(output: &str) -> u64 {
+    output
+        .lines()
+        .filter_map(|line| {
+            line.trim().strip_prefix("test result: ok. ")?.split_whitespace().next()?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn results_of_all_harnesses_are_added() {
+        let output = "test result: ok. 3 passed; 0 failed\nother\ntest result: ok. 4 passed; 0 failed\n";
+        assert_eq!(super::tests_passed(output), 7);
+    }
+}
