@@ -40,12 +40,15 @@ pub(crate) struct Row {
 pub(crate) fn tables(output: &str) -> BTreeMap<String, Vec<Row>> {
     let mut tables: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     let mut current: Option<String> = None;
-    for line in output.lines() {
-        if let Some(rest) = line.trim().strip_prefix("# Benchmarking ") {
+    let mut sized = true;
+    for line in output.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("# Benchmarking ") {
             let name = rest.split_whitespace().next().unwrap_or_default().to_owned();
             tables.insert(name.clone(), Vec::new());
             current = Some(name);
-        } else if let (Some(name), Some(row)) = (&current, row(line)) {
+        } else if line.starts_with("#bytes") || line.starts_with("#repetitions") {
+            sized = line.starts_with("#bytes");
+        } else if let (Some(name), Some(row)) = (&current, row(line, sized)) {
             if let Some(rows) = tables.get_mut(name) {
                 rows.push(row);
             }
@@ -54,19 +57,13 @@ pub(crate) fn tables(output: &str) -> BTreeMap<String, Vec<Row>> {
     tables
 }
 
-fn row(line: &str) -> Option<Row> {
-    let numbers: Vec<f64> = line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-    match numbers.as_slice() {
-        // Barrier has no message size: repetitions and times only.
-        [_repetitions, columns @ ..] if columns.len() == 3 => {
-            Some(Row { bytes: 0, columns: columns.to_vec() })
-        }
-        [_, _, columns @ ..] if !columns.is_empty() => {
-            let bytes = line.split_whitespace().next()?.parse().ok()?;
-            Some(Row { bytes, columns: columns.to_vec() })
-        }
-        _ => None,
-    }
+/// Repetitions and what was measured, after the size where the benchmark has messages.
+fn row(line: &str, sized: bool) -> Option<Row> {
+    let mut words = line.split_whitespace();
+    let bytes = if sized { words.next()?.parse().ok()? } else { 0 };
+    let _repetitions: u64 = words.next()?.parse().ok()?;
+    let columns: Vec<f64> = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    (!columns.is_empty()).then_some(Row { bytes, columns })
 }
 
 #[cfg(test)]
@@ -85,6 +82,7 @@ mod tests {
  #repetitions  t_min[usec]  t_max[usec]  t_avg[usec]
          1000         4.03         4.14         4.08
 # Benchmarking Allreduce 
+       #bytes #repetitions  t_min[usec]  t_max[usec]  t_avg[usec]
             8         1000         6.29         6.72         6.51
 ";
 
@@ -97,12 +95,13 @@ mod tests {
 
     #[test]
     fn a_table_without_sizes_keeps_its_times() {
-        assert_eq!(tables(OUTPUT)["Barrier"].len(), 1);
+        assert_eq!(tables(OUTPUT)["Barrier"], [Row { bytes: 0, columns: vec![4.03, 4.14, 4.08] }]);
     }
 
     #[test]
     fn text_is_no_row() {
-        assert_eq!(row("# All processes entering MPI_Finalize"), None);
-        assert_eq!(row(""), None);
+        assert_eq!(row("# All processes entering MPI_Finalize", true), None);
+        assert_eq!(row("", true), None);
+        assert_eq!(row("262144 time-out.; Time limit is over", true), None);
     }
 }
