@@ -1,0 +1,522 @@
+//! Judges each completion when it is read: belongs to an operation that was waiting for it, exactly once; names a message that was sent, was wanted and was not received
+//! before; the memory holds that message's bytes and nothing else. Order over the whole run is judged by `matching`.
+
+use core::ops::Range;
+use std::collections::VecDeque;
+
+use rdgram_engine::{Cause, Completion, CompletionFlags, Failure, OpFlags, Peek};
+
+use crate::buffer::{Buffer, NAMED_LENGTH, named, pattern};
+use crate::model::{Model, Op, OpId, Outcome, Stage, TAG_BITS, Taken, Wanted, op_of};
+
+/// Bytes of ended operations' buffers kept to see whether anyone still writes there.
+const QUARANTINE_BYTES: usize = 8 << 20;
+
+/// What the reader of a completion knows beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    /// The node that read it.
+    pub node: usize,
+    /// Its life.
+    pub life: usize,
+    /// The node that the completion names as the source, if it names one.
+    pub source: Option<usize>,
+}
+
+/// What a completion says about a message.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    tag: Option<u64>,
+    data: Option<u64>,
+    /// Of the message, whether it fitted or not.
+    length: usize,
+    source: Option<usize>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    quarantine: VecDeque<Buffer>,
+    quarantined: usize,
+    /// Something was restarted: operations with other ends may fail.
+    pub restarts: bool,
+    /// Completions read.
+    pub completions: u64,
+    /// The message that the completion judged last was about, when it received one.
+    pub last_taken: Option<OpId>,
+}
+
+impl Oracle {
+    /// Judges a success.
+    pub fn success(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        completion: &Completion,
+    ) -> Result<(), String> {
+        self.completions += 1;
+        self.last_taken = None;
+        let op = owner(model, reader, completion.context)?;
+        self.judge_success(model, reader, op, completion).map_err(|fault| describe(model, op, &fault))
+    }
+
+    /// Judges a failure.
+    pub fn failure(&mut self, model: &mut Model, reader: Reader, failure: &Failure) -> Result<(), String> {
+        self.completions += 1;
+        self.last_taken = None;
+        let op = owner(model, reader, failure.completion.context)?;
+        self.judge_failure(model, reader, op, failure).map_err(|fault| describe(model, op, &fault))
+    }
+
+    /// Ends a buffer's operation: from now on nobody may read or write it.
+    pub fn retire(&mut self, buffer: Option<Buffer>) -> Result<(), String> {
+        let Some(mut buffer) = buffer else { return Ok(()) };
+        if !buffer.gaps_are_intact() {
+            return Err("bytes outside the buffer were written".into());
+        }
+        buffer.poison();
+        self.quarantined += buffer.capacity();
+        self.quarantine.push_back(buffer);
+        while self.quarantined > QUARANTINE_BYTES {
+            self.release_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Looks a last time at every buffer that is still kept.
+    pub fn finish(&mut self) -> Result<(), String> {
+        while !self.quarantine.is_empty() {
+            self.release_oldest()?;
+        }
+        Ok(())
+    }
+
+    fn release_oldest(&mut self) -> Result<(), String> {
+        let Some(buffer) = self.quarantine.pop_front() else { return Ok(()) };
+        self.quarantined -= buffer.capacity();
+        if buffer.is_poisoned() {
+            Ok(())
+        } else {
+            Err("a buffer was written after its operation had ended".into())
+        }
+    }
+
+    fn judge_success(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        completion: &Completion,
+    ) -> Result<(), String> {
+        match &model.ops[op] {
+            Op::Send(_) => self.sent(model, op, completion),
+            Op::Receive(receive) if receive.multi => self.received_into_multi(model, reader, op, completion),
+            Op::Receive(_) => self.received(model, reader, op, completion),
+            Op::Peek(_) => self.peeked(model, reader, op, completion),
+        }
+    }
+
+    fn sent(&mut self, model: &mut Model, op: OpId, completion: &Completion) -> Result<(), String> {
+        let Some(message) = model.message_mut(op) else { unreachable!("checked by the caller") };
+        pending(message.outcome)?;
+        expect_flags(completion.flags, CompletionFlags::SEND, message.tag.is_some())?;
+        if !message.flags.contains(OpFlags::COMPLETION) {
+            return Err("a completion that was not asked for".into());
+        }
+        message.outcome = Outcome::Done;
+        let buffer = message.buffer.take();
+        if message.flags.contains(OpFlags::MATCH_COMPLETE) {
+            was_wanted(model, op)?;
+        }
+        self.retire(buffer)
+    }
+
+    fn received(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        completion: &Completion,
+    ) -> Result<(), String> {
+        let Op::Receive(receive) = &mut model.ops[op] else { unreachable!("checked by the caller") };
+        pending(receive.outcome)?;
+        receive.outcome = Outcome::Done;
+        let wanted = receive.wanted;
+        let buffer = receive.buffer.take().ok_or("the buffer is gone")?;
+        if completion.length > buffer.capacity() {
+            return Err(format!("{} bytes in a buffer of {}", completion.length, buffer.capacity()));
+        }
+        let report = Report::of(completion, reader, wanted, completion.length)?;
+        let message = self.take(model, reader, op, &report, Some((&buffer, 0..completion.length)))?;
+        check_contents(&buffer, 0..completion.length, message)?;
+        if !buffer.is_untouched_outside(0..completion.length) {
+            return Err("bytes beyond the message were written".into());
+        }
+        self.retire(Some(buffer))
+    }
+
+    fn received_into_multi(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        completion: &Completion,
+    ) -> Result<(), String> {
+        let Op::Receive(receive) = &mut model.ops[op] else { unreachable!("checked by the caller") };
+        pending(receive.outcome)?;
+        let wanted = receive.wanted;
+        let released = completion.flags.contains(CompletionFlags::MULTI_RECV);
+        // A release of its own carries nothing but the flag.
+        if completion.flags.contains(CompletionFlags::RECV) && !(released && completion.buffer == 0) {
+            let buffer = receive.buffer.take().ok_or("the buffer is gone")?;
+            let start =
+                buffer.offset_of(completion.buffer).ok_or("a message outside the multi-receive buffer")?;
+            let range = start..start + completion.length;
+            if range.end > buffer.capacity() {
+                return Err("a message beyond the end of the multi-receive buffer".into());
+            }
+            if receive.filled.iter().any(|(from, to)| *from < range.end && range.start < *to) {
+                return Err(format!("{range:?} of a multi-receive buffer was used twice"));
+            }
+            receive.filled.push((range.start, range.end));
+            let report = Report::of(completion, reader, wanted, completion.length)?;
+            let message = self.take(model, reader, op, &report, Some((&buffer, range.clone())))?;
+            check_contents(&buffer, range, message)?;
+            self.put_back(model, op, buffer);
+        }
+        if released { self.release_multi(model, op, Outcome::Done) } else { Ok(()) }
+    }
+
+    fn put_back(&mut self, model: &mut Model, op: OpId, buffer: Buffer) {
+        if let Op::Receive(receive) = &mut model.ops[op] {
+            receive.buffer = Some(buffer);
+        }
+    }
+
+    /// A multi-receive buffer is the application's again.
+    fn release_multi(&mut self, model: &mut Model, op: OpId, outcome: Outcome) -> Result<(), String> {
+        let Op::Receive(receive) = &mut model.ops[op] else { unreachable!("checked by the caller") };
+        receive.outcome = outcome;
+        let buffer = receive.buffer.take();
+        self.retire(buffer)
+    }
+
+    fn peeked(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        completion: &Completion,
+    ) -> Result<(), String> {
+        let Op::Peek(peek) = &mut model.ops[op] else { unreachable!("checked by the caller") };
+        let (wanted, how) = (peek.wanted, peek.how);
+        match core::mem::replace(&mut peek.stage, Stage::Ended) {
+            Stage::Waiting => {
+                let claimed = completion.flags.contains(CompletionFlags::CLAIM);
+                if claimed != (how == Peek::Claim) {
+                    return Err(format!("a peek to {how:?} has completed with {:?}", completion.flags));
+                }
+                if claimed {
+                    peek.stage = Stage::Claimed(completion.length);
+                }
+                let report = Report::of(completion, reader, wanted, completion.length)?;
+                let saw = match how {
+                    Peek::Look => {
+                        find(model, reader, &report, None).map(|(message, exact)| exact.then_some(message))?
+                    }
+                    Peek::Discard => Some(self.take(model, reader, op, &report, None)?),
+                    Peek::Claim => None,
+                };
+                if let Op::Peek(peek) = &mut model.ops[op] {
+                    peek.saw = saw;
+                }
+                Ok(())
+            }
+            Stage::Claiming(Some(buffer)) => {
+                let report = Report::of(completion, reader, wanted, completion.length)?;
+                let message = self.take(model, reader, op, &report, Some((&buffer, 0..completion.length)))?;
+                check_contents(&buffer, 0..completion.length, message)?;
+                if !buffer.is_untouched_outside(0..completion.length) {
+                    return Err("bytes beyond the message were written".into());
+                }
+                self.retire(Some(buffer))
+            }
+            Stage::Claiming(None) => {
+                let report = Report::of(completion, reader, wanted, completion.length)?;
+                self.take(model, reader, op, &report, None).map(drop)
+            }
+            stage @ (Stage::Claimed(_) | Stage::Ended) => {
+                Err(format!("a second completion of a peek: {stage:?}"))
+            }
+        }
+    }
+
+    fn judge_failure(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        failure: &Failure,
+    ) -> Result<(), String> {
+        let by_peer =
+            matches!(failure.cause, Cause::Refused | Cause::Closed | Cause::Restarted | Cause::Unreachable);
+        let certain = model.message(op).is_some_and(|message| message.certain);
+        if by_peer && (!self.restarts || certain) {
+            return Err(format!("failed with {:?}, and its peer is alive", failure.cause));
+        }
+        match (&mut model.ops[op], failure.cause) {
+            (Op::Send(message), _) if by_peer => {
+                pending(message.outcome)?;
+                message.outcome = Outcome::Failed(failure.cause);
+                let buffer = message.buffer.take();
+                self.retire(buffer)
+            }
+            (Op::Receive(receive), _) if by_peer && !receive.multi => {
+                pending(receive.outcome)?;
+                receive.outcome = Outcome::Failed(failure.cause);
+                let buffer = receive.buffer.take();
+                self.retire(buffer)
+            }
+            (Op::Receive(receive), _) if by_peer => {
+                pending(receive.outcome)?;
+                if failure.completion.flags.contains(CompletionFlags::MULTI_RECV) {
+                    return self.release_multi(model, op, Outcome::Failed(failure.cause));
+                }
+                Ok(())
+            }
+            (Op::Peek(peek), _) if by_peer => {
+                let Stage::Claiming(buffer) = core::mem::replace(&mut peek.stage, Stage::Ended) else {
+                    return Err("a peek failed with its peer".into());
+                };
+                self.retire(buffer)
+            }
+            (Op::Receive(receive), Cause::Canceled) if receive.canceled.is_some() => {
+                pending(receive.outcome)?;
+                if receive.multi {
+                    return self.release_multi(model, op, Outcome::Failed(Cause::Canceled));
+                }
+                receive.outcome = Outcome::Failed(Cause::Canceled);
+                let buffer = receive.buffer.take();
+                if buffer.as_ref().is_some_and(|buffer| !buffer.is_untouched_outside(0..0)) {
+                    return Err("a cancelled receive's buffer was written".into());
+                }
+                self.retire(buffer)
+            }
+            (Op::Receive(receive), Cause::Truncated) => {
+                pending(receive.outcome)?;
+                let multi = receive.multi;
+                if !multi {
+                    receive.outcome = Outcome::Failed(Cause::Truncated);
+                }
+                self.truncated(model, reader, op, failure, multi)
+            }
+            (Op::Peek(peek), Cause::Truncated) => {
+                let Stage::Claiming(Some(buffer)) = core::mem::replace(&mut peek.stage, Stage::Ended) else {
+                    return Err("a peek was truncated".into());
+                };
+                let wanted = peek.wanted;
+                self.truncated_into(model, reader, op, failure, wanted, &buffer)?;
+                self.retire(Some(buffer))
+            }
+            (Op::Peek(peek), Cause::NoMessage) => match core::mem::replace(&mut peek.stage, Stage::Ended) {
+                Stage::Waiting => Ok(()),
+                stage => Err(format!("no message, after {stage:?}")),
+            },
+            (_, cause) => Err(format!("failed with {cause:?} for no reason")),
+        }
+    }
+
+    fn truncated(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        failure: &Failure,
+        multi: bool,
+    ) -> Result<(), String> {
+        let Op::Receive(receive) = &mut model.ops[op] else { unreachable!("checked by the caller") };
+        let wanted = receive.wanted;
+        let buffer = receive.buffer.take().ok_or("the buffer is gone")?;
+        if multi && !receive.filled.is_empty() {
+            return Err("a message was cut although it was not the first of its multi-receive buffer".into());
+        }
+        self.truncated_into(model, reader, op, failure, wanted, &buffer)?;
+        if multi && !failure.completion.flags.contains(CompletionFlags::MULTI_RECV) {
+            self.put_back(model, op, buffer);
+            return Ok(());
+        }
+        if let Op::Receive(receive) = &mut model.ops[op] {
+            receive.outcome = Outcome::Failed(Cause::Truncated);
+        }
+        self.retire(Some(buffer))
+    }
+
+    fn truncated_into(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        op: OpId,
+        failure: &Failure,
+        wanted: Wanted,
+        buffer: &Buffer,
+    ) -> Result<(), String> {
+        let placed = failure.completion.length;
+        if placed != buffer.capacity() || failure.overflow == 0 {
+            return Err(format!(
+                "truncated to {placed} of {}, {} too many",
+                buffer.capacity(),
+                failure.overflow
+            ));
+        }
+        let report = Report::of(&failure.completion, reader, wanted, placed + failure.overflow)?;
+        let message = self.take(model, reader, op, &report, Some((buffer, 0..placed)))?;
+        check_contents(buffer, 0..placed, message)?;
+        if buffer.gaps_are_intact() { Ok(()) } else { Err("bytes outside the buffer were written".into()) }
+    }
+
+    /// Finds the message that a receive was told of, and marks it received.
+    fn take(
+        &mut self,
+        model: &mut Model,
+        reader: Reader,
+        by: OpId,
+        report: &Report,
+        place: Option<(&Buffer, Range<usize>)>,
+    ) -> Result<OpId, String> {
+        let offset = place.as_ref().map_or(0, |(_, range)| range.start);
+        let contents = place
+            .map(|(buffer, range)| buffer.gather(range.start..range.end.min(range.start + NAMED_LENGTH)));
+        let (op, exact) = find(model, reader, report, contents.as_deref())?;
+        let (wanted, _) = model.taker(by);
+        let wanted = *wanted;
+        let origin = model.message(op).map(|message| model.origin(message)).ok_or("not a message")?;
+        if !wanted.accepts(origin, report.tag) {
+            return Err(format!("got message {op}, which it does not accept: {wanted:?}"));
+        }
+        let read = model.tick();
+        self.last_taken = exact.then_some(op);
+        model.meet(op, reader.life);
+        let Some(message) = model.message_mut(op) else { unreachable!("found above") };
+        let before = message.taken.replace(Taken { by, offset, read, exact });
+        model.expect_no_longer(op);
+        match before {
+            None => Ok(op),
+            Some(other) if exact && !other.exact => {
+                // That one was only like it: it has to have been another.
+                let (instead, _) = find(model, reader, report, None)?;
+                if let Some(message) = model.message_mut(instead) {
+                    message.taken = Some(other);
+                }
+                model.expect_no_longer(instead);
+                Ok(op)
+            }
+            Some(other) => Err(format!("message {op} was delivered twice: before, to {}", other.by)),
+        }
+    }
+}
+
+impl Report {
+    fn of(completion: &Completion, reader: Reader, wanted: Wanted, length: usize) -> Result<Self, String> {
+        expect_flags(completion.flags, CompletionFlags::RECV, wanted.tag.is_some())?;
+        Ok(Self {
+            tag: wanted.tag.map(|_| completion.tag),
+            data: completion.flags.contains(CompletionFlags::REMOTE_CQ_DATA).then_some(completion.data),
+            length,
+            source: reader.source,
+        })
+    }
+}
+
+/// The message that a report is about, and whether that is certain: by its data, by its tag, by its contents, or any that is like it.
+fn find(
+    model: &Model,
+    reader: Reader,
+    report: &Report,
+    contents: Option<&[u8]>,
+) -> Result<(OpId, bool), String> {
+    let by_tag = report.tag.map(|tag| tag >> TAG_BITS).filter(|name| *name > 0).map(|name| name - 1);
+    let name = report.data.or(by_tag).or_else(|| contents.and_then(named));
+    let fits = |op: OpId| {
+        model.message(op).is_some_and(|message| {
+            message.to == reader.node
+                && message.tag == report.tag
+                && message.data == report.data
+                && message.length == report.length
+                && report.source.is_none_or(|source| source == model.origin(message))
+        })
+    };
+    match name {
+        Some(name) => {
+            let op = OpId::try_from(name).map_err(|_| "contents of no message")?;
+            if fits(op) {
+                return Ok((op, true));
+            }
+            let other = model.message(op).map(|m| (m.to, m.tag, m.data, m.length, model.origin(m)));
+            Err(format!("{report:?} is not message {op}: {other:x?}"))
+        }
+        None => model
+            .messages()
+            .find(|(op, message)| message.taken.is_none() && fits(*op))
+            .map(|(op, _)| (op, false))
+            .ok_or_else(|| format!("a message that nobody sent, or once too often: {report:?}")),
+    }
+}
+
+/// The operation that a completion belongs to.
+fn owner(model: &Model, reader: Reader, context: usize) -> Result<OpId, String> {
+    op_of(context)
+        .filter(|op| model.ops.get(*op).is_some_and(|record| record.life() == reader.life))
+        .ok_or_else(|| {
+            format!(
+                "node {} read a completion of context {context:#x}, which is none of its operations",
+                reader.node
+            )
+        })
+}
+
+fn describe(model: &Model, op: OpId, fault: &str) -> String {
+    format!("operation {op}: {fault}\n  {:?}", model.ops[op])
+}
+
+fn pending(outcome: Outcome) -> Result<(), String> {
+    if outcome == Outcome::Pending { Ok(()) } else { Err(format!("completed again, after {outcome:?}")) }
+}
+
+fn expect_flags(flags: CompletionFlags, direction: CompletionFlags, tagged: bool) -> Result<(), String> {
+    let expected = direction | if tagged { CompletionFlags::TAGGED } else { CompletionFlags::MSG };
+    let beside = CompletionFlags::REMOTE_CQ_DATA | CompletionFlags::MULTI_RECV | CompletionFlags::CLAIM;
+    if flags.difference(beside) == expected {
+        Ok(())
+    } else {
+        Err(format!("flags {flags:?} instead of {expected:?}"))
+    }
+}
+
+fn check_contents(buffer: &Buffer, range: Range<usize>, message: OpId) -> Result<(), String> {
+    let mut expected = vec![0; range.len()];
+    pattern(message as u64, &mut expected);
+    let found = buffer.gather(range);
+    match expected.iter().zip(&found).position(|(a, b)| a != b) {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "byte {at} of message {message} is {:#04x} instead of {:#04x}",
+            found[at], expected[at]
+        )),
+    }
+}
+
+/// A send completes at match level only once something at the receiver wanted the message.
+fn was_wanted(model: &Model, op: OpId) -> Result<(), String> {
+    let Some(message) = model.message(op) else { unreachable!("a send") };
+    let origin = model.origin(message);
+    let wanted = model.ops.iter().any(|record| match record {
+        Op::Send(_) => false,
+        Op::Receive(receive) => {
+            model.lives[receive.life].node == message.to && receive.wanted.accepts(origin, message.tag)
+        }
+        Op::Peek(peek) => {
+            model.lives[peek.life].node == message.to && peek.wanted.accepts(origin, message.tag)
+        }
+    });
+    if wanted { Ok(()) } else { Err("match completion of a message that nothing has asked for".into()) }
+}
