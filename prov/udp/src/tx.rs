@@ -325,6 +325,7 @@ impl Sender {
             }
             // A segment too large for the interface, or something about trains; the first datagram alone tells.
             libc::EINVAL | libc::EMSGSIZE if train => {
+                errors.hint();
                 self.refused = true;
                 Next::Again(Mode::One(Fragment::Never))
             }
