@@ -1,0 +1,223 @@
+//! What is sent: new packets, packets again, probes, acknowledgements and notices; and what there is room for. Must never send after death, nor more than the peer allows.
+
+use rdgram_wire::{Ack, Flags, Kind, Llp, Psn};
+
+use super::{AckNeed, Context, Retransmission};
+use crate::cc::CongestionControl;
+use crate::config::{Class, Credit};
+use crate::planted::{Defect, planted};
+use crate::time::{Instant, Moment};
+use crate::tx::State;
+
+/// Tokens that may wait for a refusal, in windows: beyond it no new data is sent, so that a peer which counts refusals and never sends them costs bounded memory.
+const UNCONFIRMED_WINDOWS: u32 = 4;
+
+impl<T: Copy, C: CongestionControl> Context<T, C> {
+    /// The largest datagram to build now: UDP payload with all headers.
+    pub fn segment(&self) -> usize {
+        self.mtu.segment().into()
+    }
+
+    /// Whether headers built now include the SYN extension, [`Syn::LENGTH`](rdgram_wire::Syn::LENGTH) bytes.
+    pub const fn needs_syn(&self) -> bool {
+        !self.established
+    }
+
+    /// Whether a new packet of this class and size may be sent.
+    #[must_use]
+    pub fn can_send(&self, class: Class, bytes: usize) -> bool {
+        let outstanding = self.tx.outstanding();
+        if self.dead.is_some() || (!self.established && outstanding >= self.config.first_flight) {
+            return false;
+        }
+        match class {
+            Class::Control => outstanding < self.config.window,
+            Class::Data => {
+                outstanding < self.config.window - self.config.control_reserve
+                    && self.refusals.waiting() < (UNCONFIRMED_WINDOWS * self.config.window) as usize
+                    && self.flight_has_room(bytes)
+            }
+        }
+    }
+
+    /// Sends a new packet: gives it its PSN. `bytes` is the whole datagram, and `token` what it can be built from again.
+    /// Only when [`Self::can_send`] said so. The header lacks length and integrity.
+    pub fn send(&mut self, at: Moment, token: T, bytes: u16, class: Class, request_ack: bool) -> Llp {
+        debug_assert!(self.can_send(class, bytes.into()), "no room: {self:?}");
+        self.rto_floor = at.rto_floor;
+        let tx = self.begin_transmission(at.now);
+        let psn = self.tx.push(token, tx, at.now, bytes, class, request_ack);
+        self.counters.sent += 1;
+        self.congestion.on_sent(self.tx.in_flight());
+        let mut llp = self.data_header(at.now, psn, tx);
+        llp.flags.set(Flags::AR, request_ack || self.wants_answer(bytes.into()));
+        llp
+    }
+
+    /// The next packet to send again: probes first, then what is lost or was not taken, as the windows permit.
+    pub fn poll_retransmit(&mut self, at: Moment) -> Option<Retransmission<T>> {
+        self.rto_floor = at.rto_floor;
+        if self.dead.is_some() {
+            return None;
+        }
+        self.detect_losses(at.now);
+        let probe = core::mem::take(&mut self.probe_due) && self.tx.outstanding() != 0;
+        let psn = if probe { self.tx.base() } else { self.tx.first_waiting()? };
+        let slot = *self.tx.get(psn)?;
+        if !probe && slot.class == Class::Data && !self.flight_has_room(slot.bytes.into()) {
+            return None;
+        }
+        let tx = self.begin_transmission(at.now);
+        self.tx.retransmit(psn, tx, at.now);
+        self.congestion.on_sent(self.tx.in_flight());
+        let again = slot.transmissions != 0;
+        self.counters.retransmitted += u64::from(again);
+        let mut llp = self.data_header(at.now, psn, tx);
+        llp.flags.set(Flags::RETX, again);
+        let last = self.tx.waiting() == 0 || self.wants_answer(slot.bytes.into());
+        llp.flags.set(Flags::AR, probe || slot.request_ack || last);
+        Some(Retransmission {
+            llp,
+            token: self.token_again(psn, slot.token),
+            fragment: self.mtu.fragments(slot.bytes),
+        })
+    }
+
+    /// Whether [`Self::poll_retransmit`] may have something to send now.
+    #[must_use]
+    pub fn has_retransmission(&self) -> bool {
+        self.dead.is_none() && (self.probe_due || self.tx.waiting() != 0)
+    }
+
+    /// The datapath did not take the last transmission of `psn`: [`Self::poll_retransmit`] gives it again, and the network is not blamed.
+    pub fn unsent(&mut self, psn: Psn) {
+        if self.tx.contains(psn) {
+            self.tx.withdraw(psn, State::Unsent);
+        }
+    }
+
+    /// A probe to send, and the size of its datagram with all padding.
+    pub fn poll_probe(&mut self, at: Moment) -> Option<(Llp, u16)> {
+        self.rto_floor = at.rto_floor;
+        if self.dead.is_some() {
+            return None;
+        }
+        let (number, size) = if core::mem::take(&mut self.confirm_due) {
+            let syn = if self.established { 0 } else { rdgram_wire::Syn::LENGTH };
+            (self.mtu.next_number(), u16::try_from(Llp::LENGTH + syn).unwrap_or(u16::MAX))
+        } else {
+            // Only once data flows: a peer that is merely known is not worth a search.
+            let rtt = self.rtt.smoothed().filter(|_| self.established)?;
+            self.mtu.poll(at.now, rtt)?
+        };
+        self.probe_number = Some(number);
+        self.counters.probes += 1;
+        let tx = self.next_tx;
+        self.next_tx += 1;
+        let mut llp = self.header(Kind::Probe, at.now);
+        llp.psn = Psn(number);
+        llp.tx_number = low(tx);
+        Some((llp, size))
+    }
+
+    /// The answer to the peer's last probe.
+    pub fn poll_probe_ack(&mut self, at: Moment) -> Option<Llp> {
+        let number = self.probe_to_answer.take()?;
+        if self.dead.is_some() {
+            return None;
+        }
+        let mut llp = self.header(Kind::ProbeAck, at.now);
+        llp.psn = Psn(number);
+        Some(llp)
+    }
+
+    /// Whether an acknowledgement is due that no packet sent so far carried.
+    pub const fn ack_need(&self) -> AckNeed {
+        self.ack_need
+    }
+
+    /// An ACK: everything accepted so far, and the credit from now on. Only once something was received.
+    pub fn ack(&mut self, at: Moment, credit: Credit) -> (Llp, Ack) {
+        self.local.credit = credit;
+        self.advertised = credit;
+        let llp = self.header(Kind::Ack, at.now);
+        let (words, sack) = self.rx.as_ref().map_or((0, [0; rdgram_wire::SACK_WORDS]), |rx| rx.sack());
+        self.ack_need = AckNeed::No;
+        self.body_owed = false;
+        self.unacknowledged = 0;
+        self.counters.acks_sent += 1;
+        (llp, Ack { credit_bytes: credit.bytes, ce_count: self.ce_received, words, sack })
+    }
+
+    /// What the peer may have in flight from now on. A window that reopens is worth an acknowledgement of its own.
+    pub fn set_credit(&mut self, credit: Credit) {
+        self.local.credit = credit;
+        if self.rx.is_none() || self.dead.is_some() {
+            return;
+        }
+        let told = self.advertised;
+        let reopens = credit.packets / 2 >= told.packets && credit.packets != told.packets;
+        let changed = credit.bytes.abs_diff(told.bytes) > told.bytes / 8;
+        self.body_owed |= changed;
+        if reopens || changed {
+            self.ack_need = self.ack_need.max(AckNeed::Idle);
+        }
+    }
+
+    /// The index for an RNR that is about to be sent: every acknowledgement counts it from now on.
+    pub fn note_refusal(&mut self) -> u16 {
+        self.refused = self.refused.wrapping_add(1);
+        self.refused
+    }
+
+    /// A CLOSE, if the peer is known: this endpoint goes away.
+    pub fn close(&mut self, at: Moment) -> Option<Llp> {
+        if self.dead.is_some() || self.peer.is_none() {
+            return None;
+        }
+        Some(self.header(Kind::Close, at.now))
+    }
+
+    /// Whether one more packet of data may be in flight: congestion window and credits. One always may: it asks whether they still hold.
+    fn flight_has_room(&self, bytes: usize) -> bool {
+        let packets = self.congestion.window().min(self.credit.packets.into());
+        let in_flight = self.tx.in_flight();
+        in_flight == 0
+            || (in_flight < packets && self.tx.data_bytes() + bytes as u64 <= u64::from(self.credit.bytes))
+    }
+
+    /// Whether the packet just sent has to be answered soon: nothing more like it can be sent, or half of what can be is.
+    fn wants_answer(&self, bytes: usize) -> bool {
+        let packets = self.congestion.window().min(self.credit.packets.into());
+        !self.can_send(Class::Data, bytes) || self.tx.in_flight() == packets / 2
+    }
+
+    fn begin_transmission(&mut self, now: Instant) -> u64 {
+        if self.tx.in_flight() == 0 {
+            self.rto_base = now;
+        }
+        self.tail_base = now;
+        let tx = self.next_tx;
+        self.next_tx += 1;
+        tx
+    }
+
+    fn data_header(&mut self, now: Instant, psn: Psn, tx: u64) -> Llp {
+        let mut llp = self.header(Kind::Data, now);
+        llp.psn = psn;
+        llp.tx_number = low(tx);
+        llp
+    }
+
+    fn token_again(&self, psn: Psn, token: T) -> T {
+        if planted(Defect::RetransmitWrongToken) {
+            return self.tx.get(psn.next()).map_or(token, |slot| slot.token);
+        }
+        token
+    }
+}
+
+/// The 16 bits of a transmission number that travel.
+const fn low(tx: u64) -> u16 {
+    (tx & 0xFFFF) as u16
+}

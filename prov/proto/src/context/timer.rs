@@ -1,0 +1,97 @@
+//! Timers: when to look again, and what silence asks for. Must never take silence for congestion or death: an expiry sends one packet.
+
+use core::time::Duration;
+
+use super::{Context, Death};
+use crate::cc::CongestionControl;
+use crate::planted::{Defect, planted};
+use crate::time::{Instant, Moment};
+
+/// Timeouts in a row of a large packet after which the path's MTU is in doubt.
+const DOUBT_AFTER: u32 = 3;
+
+impl<T: Copy, C: CongestionControl> Context<T, C> {
+    /// When [`Self::on_timeout`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if self.dead.is_some() {
+            return None;
+        }
+        let confirm = self.liveness.confirm_at().filter(|_| !self.confirm_due && !self.probe_due);
+        [self.loss_timer, self.tail_deadline(), self.rto_deadline(), self.mtu.next_timeout(), confirm]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Time passed. Afterwards [`Self::poll_retransmit`] and [`Self::poll_probe`] may have something to send.
+    pub fn on_timeout(&mut self, at: Moment) {
+        self.rto_floor = at.rto_floor;
+        if self.dead.is_some() {
+            return;
+        }
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= at.now);
+        self.detect_losses(at.now);
+        if due(self.rto_deadline()) {
+            self.expire(at.now);
+        } else if due(self.tail_deadline()) {
+            self.tail_probed = true;
+            self.probe_due = true;
+            self.counters.tail_probes += 1;
+        }
+        self.mtu.on_timeout(at.now, self.liveness.last_heard());
+        if due(self.liveness.confirm_at()) {
+            let outstanding = self.tx.outstanding() != 0;
+            self.probe_due |= outstanding;
+            self.confirm_due |= !outstanding;
+        }
+    }
+
+    /// The retransmission timeout as it is now, backed off.
+    pub(super) fn rto(&self) -> Duration {
+        let floor = self.rto_floor.max(self.config.rto_min);
+        let rto = self.rtt.timeout().max(floor);
+        // 2^16 times any floor is beyond any roof.
+        (rto * (1 << self.backoff.min(16))).min(self.config.rto_max.max(floor))
+    }
+
+    /// One timeout: one packet, with AR.
+    fn expire(&mut self, now: Instant) {
+        let rto = self.rto();
+        self.counters.timeouts += 1;
+        if self.liveness.on_silence(rto) >= self.config.peer_timeout {
+            self.die(Death::TimedOut);
+            return;
+        }
+        self.backoff += 1;
+        self.rto_base = now;
+        self.probe_due = true;
+        if self.backoff >= DOUBT_AFTER && self.tx.oldest().is_some() {
+            self.mtu.doubt();
+        }
+    }
+
+    fn rto_deadline(&self) -> Option<Instant> {
+        self.has_tail().then(|| self.rto_base + self.rto())
+    }
+
+    /// After max(2 x smoothed RTT, a floor), when that is before the timeout. Needs a sample: without one the timeout is a guess already.
+    fn tail_deadline(&self) -> Option<Instant> {
+        if self.tail_probed || self.backoff != 0 || !self.has_tail() {
+            return None;
+        }
+        let mut delay = (self.rtt.smoothed()? * 2).max(self.config.tail_probe_min);
+        if self.rto_floor > self.config.rto_min {
+            // Half the floor is the gap between two looks at the socket: sooner, our own absence would be taken for a loss.
+            delay = delay.max(self.rto_floor / 2);
+        }
+        let deadline = self.tail_base + delay;
+        (deadline < self.rto_base + self.rto()).then_some(deadline)
+    }
+
+    /// Whether something is in flight that an acknowledgement may be missing for.
+    fn has_tail(&self) -> bool {
+        let unwatched = planted(Defect::UnackedTail) && self.tx.outstanding() == 1;
+        self.tx.in_flight() != 0 && !unwatched
+    }
+}

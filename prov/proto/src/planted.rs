@@ -1,0 +1,102 @@
+//! Defects planted on purpose, for judging the simulator: it must find every one of them. Without the feature `planted` nothing here costs or changes anything.
+//!
+//! A defect is selected per thread, so that seeds with and without it run side by side.
+
+/// A defect that can be planted, here or in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Defect {
+    /// Duplicates are accepted as new.
+    DedupOff,
+    /// The SACK bitmap is off by one.
+    WrongSackBase,
+    /// Neither tail probe nor timeout fires when a single packet is in flight.
+    UnackedTail,
+    /// Bytes of a packet that was retransmitted stay counted as in flight.
+    LostCredit,
+    /// Older and newer incarnations of a peer are taken for the known one.
+    GhostIncarnation,
+    /// Operations complete by acknowledgement whatever the refusal count says.
+    RefusalIgnored,
+    /// A retransmission carries the operation of the next packet.
+    RetransmitWrongToken,
+    /// The cumulative acknowledgement goes up to the newest packet, over gaps.
+    CumulativeOverGap,
+    /// PSNs are compared as integers: wrong where they wrap.
+    WindowWrap,
+    /// A selective acknowledgement is taken for a cumulative one.
+    SackIsCumulative,
+    /// Engine: a packet is acknowledged before its payload is placed.
+    AckBeforePlacement,
+    /// Engine: a message completes although a fragment is missing.
+    CompleteBeforeLastFragment,
+    /// Engine: message starts are matched as they arrive.
+    MatchOutOfOrder,
+    /// Engine: the grant for a refused message is not sent.
+    LostRnrGrant,
+    /// Engine: an operation completes twice.
+    DoubleCompletion,
+    /// Engine: staging memory is not given back.
+    PoolLeak,
+    /// Engine: messages to oneself overtake one another.
+    SelfSendReorder,
+    /// Engine: a long message is written over the end of the buffer.
+    TruncateOverrun,
+}
+
+impl Defect {
+    /// Every defect.
+    pub const ALL: [Self; 18] = [
+        Self::DedupOff,
+        Self::WrongSackBase,
+        Self::UnackedTail,
+        Self::LostCredit,
+        Self::GhostIncarnation,
+        Self::RefusalIgnored,
+        Self::RetransmitWrongToken,
+        Self::CumulativeOverGap,
+        Self::WindowWrap,
+        Self::SackIsCumulative,
+        Self::AckBeforePlacement,
+        Self::CompleteBeforeLastFragment,
+        Self::MatchOutOfOrder,
+        Self::LostRnrGrant,
+        Self::DoubleCompletion,
+        Self::PoolLeak,
+        Self::SelfSendReorder,
+        Self::TruncateOverrun,
+    ];
+}
+
+#[cfg(feature = "planted")]
+mod selection {
+    use core::cell::Cell;
+
+    use super::Defect;
+
+    std::thread_local! {
+        static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
+    }
+
+    /// Selects the defect of the calling thread, or none.
+    pub fn plant(defect: Option<Defect>) {
+        PLANTED.set(defect);
+    }
+
+    /// Whether `defect` is selected on this thread.
+    #[inline]
+    #[must_use]
+    pub fn planted(defect: Defect) -> bool {
+        PLANTED.get() == Some(defect)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use selection::{plant, planted};
+
+/// Whether `defect` is planted: never, without the feature.
+#[cfg(not(feature = "planted"))]
+#[inline]
+#[must_use]
+pub const fn planted(_defect: Defect) -> bool {
+    false
+}

@@ -1,0 +1,78 @@
+//! Round-trip time of a path, RFC 6298, over unambiguous samples with the peer's own delay taken off. Must never see a sample of a packet of which several transmissions could be meant.
+
+use core::time::Duration;
+
+/// The timeout before the first sample: long for one network, short for the world. Wrong by an order it costs a handful of spurious packets, as each expiry sends one and doubles.
+const RTO_INITIAL: Duration = Duration::from_millis(10);
+
+/// Smoothed round-trip time and its variance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rtt {
+    smoothed: Option<Duration>,
+    variance: Duration,
+    latest: Duration,
+}
+
+impl Rtt {
+    /// Takes in a sample (RFC 6298, section 2.2 and 2.3: alpha 1/8, beta 1/4).
+    pub(crate) fn sample(&mut self, rtt: Duration) {
+        self.latest = rtt;
+        self.smoothed = Some(match self.smoothed {
+            None => {
+                self.variance = rtt / 2;
+                rtt
+            }
+            Some(smoothed) => {
+                self.variance = (self.variance * 3 + smoothed.abs_diff(rtt)) / 4;
+                (smoothed * 7 + rtt) / 8
+            }
+        });
+    }
+
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// The retransmission timeout before back-off, without floor.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.smoothed.map_or(RTO_INITIAL, |smoothed| smoothed + self.variance * 4)
+    }
+
+    /// How long after a later transmission was acknowledged an earlier one may still be on its way: 9/8 of the round trip since it was sent (RFC 8985 with the reordering window of RFC 9002).
+    pub(crate) fn reordering(&self) -> Duration {
+        let rtt = self.smoothed.unwrap_or(RTO_INITIAL).max(self.latest);
+        rtt + rtt / 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn us(us: u64) -> Duration {
+        Duration::from_micros(us)
+    }
+
+    #[test]
+    fn first_sample_sets_both() {
+        let mut rtt = Rtt::default();
+        assert_eq!(rtt.timeout(), RTO_INITIAL);
+        rtt.sample(us(100));
+        assert_eq!(rtt.smoothed(), Some(us(100)));
+        assert_eq!(rtt.timeout(), us(300));
+        assert_eq!(rtt.reordering(), Duration::from_nanos(112_500));
+    }
+
+    #[test]
+    fn steady_samples_shrink_the_variance_and_a_spike_raises_it() {
+        let mut rtt = Rtt::default();
+        for _ in 0..100 {
+            rtt.sample(us(100));
+        }
+        assert!(rtt.timeout() < us(101), "{rtt:?}");
+        rtt.sample(us(900));
+        assert_eq!(rtt.smoothed(), Some(us(200)));
+        assert!(rtt.timeout() >= us(1000), "{rtt:?}");
+        assert_eq!(rtt.reordering(), Duration::from_nanos(1_012_500));
+    }
+}
