@@ -43,7 +43,10 @@ impl TxPacket {
 
 impl fmt::Debug for TxPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TxPacket").field("destination", &self.destination).field("length", &self.length()).finish_non_exhaustive()
+        f.debug_struct("TxPacket")
+            .field("destination", &self.destination)
+            .field("length", &self.length())
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,7 +107,10 @@ impl TxBatch {
         fill(&mut self.slices);
         let added = &self.slices[first..];
         packet.slices = u16::try_from(added.len()).expect("an operation has at most IOV_LIMIT slices");
-        packet.payload_length = added.iter().map(|slice| u32::try_from(slice.len()).expect("a segment is smaller than 64 KiB")).sum();
+        packet.payload_length = added
+            .iter()
+            .map(|slice| u32::try_from(slice.len()).expect("a segment is smaller than 64 KiB"))
+            .sum();
         packet.first_slice = u32::try_from(first).expect("a batch holds few slices");
         self.packets.push(packet);
     }

@@ -2,14 +2,33 @@
 //!
 //! No system call, no clock, no libfabric type: the world is the [`Datapath`] given to each endpoint. `prov/host` makes it of sockets, `tests/sim` of a seeded network.
 
+mod av;
+mod cq;
 mod datapath;
 mod domain;
+mod endpoint;
+mod entries;
+mod failure;
+mod matching;
 mod mem;
+mod message;
+mod mr;
+mod peer;
+mod pool;
+mod progress;
+mod receive;
+mod slab;
+mod submit;
+#[cfg(feature = "trace")]
+mod trace;
+mod transmit;
 mod types;
 
 pub use datapath::*;
-pub use domain::*;
+pub use domain::{Access, Busy, Domain, DuplicateKey, FailurePending, Region};
 pub use mem::UserSlice;
+#[cfg(feature = "trace")]
+pub use trace::TraceEvent;
 pub use types::*;
 
 pub use rdgram_proto::Instant;

@@ -38,6 +38,11 @@ impl UserSlice {
         Self { address: core::ptr::null_mut(), length: 0 }
     }
 
+    /// Describes a block of the provider's own, for the operation entry that owns it: the entry drops the slice before the block.
+    pub(crate) fn of_block(block: &mut [u8]) -> Self {
+        Self { address: block.as_mut_ptr(), length: block.len() }
+    }
+
     /// Bytes described.
     pub fn len(&self) -> usize {
         self.length
@@ -92,5 +97,109 @@ impl UserSlice {
         // SAFETY: the promise of `new`: valid for reads.
         let bytes = unsafe { core::slice::from_raw_parts(self.address, self.length) };
         crc32c::crc32c_append(crc, bytes)
+    }
+}
+
+/// Writes `bytes` at `offset` of the memory that `slices` describe one after the other. What lies beyond their end is left out; the caller knows the room.
+pub(crate) fn scatter(slices: &[UserSlice], mut offset: usize, mut bytes: &[u8]) {
+    for slice in slices {
+        if bytes.is_empty() {
+            return;
+        }
+        let part = slice.part(offset, bytes.len());
+        part.write(&bytes[..part.len()]);
+        bytes = &bytes[part.len()..];
+        offset = offset.saturating_sub(slice.len());
+    }
+}
+
+/// Calls `each` with the parts of `slices` that make up `length` bytes from `offset`.
+pub(crate) fn parts(
+    slices: &[UserSlice],
+    mut offset: usize,
+    mut length: usize,
+    mut each: impl FnMut(UserSlice),
+) {
+    for slice in slices {
+        if length == 0 {
+            return;
+        }
+        let part = slice.part(offset, length);
+        if !part.is_empty() {
+            each(part);
+        }
+        length -= part.len();
+        offset = offset.saturating_sub(slice.len());
+    }
+}
+
+/// Copies `length` bytes from the start of `from` to `to` at `offset`, both lists of the application's slices.
+pub(crate) fn copy(from: &[UserSlice], to: &[UserSlice], offset: usize, length: usize) {
+    let mut done = 0;
+    parts(from, 0, length, |source| {
+        let mut within = 0;
+        parts(to, offset + done, source.len(), |target| {
+            // SAFETY: `part` cut both to the same length inside their slices, whose promises make them valid; `copy` allows overlap.
+            unsafe { core::ptr::copy(source.address.wrapping_add(within), target.address, target.len()) };
+            within += target.len();
+        });
+        done += source.len();
+    });
+}
+
+/// Bytes that `slices` describe together.
+pub(crate) fn total(slices: &[UserSlice]) -> usize {
+    slices.iter().map(UserSlice::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slices(memory: &mut [u8], lengths: &[usize]) -> Vec<UserSlice> {
+        let mut rest = memory;
+        lengths
+            .iter()
+            .map(|&length| {
+                let (first, after) = core::mem::take(&mut rest).split_at_mut(length);
+                rest = after;
+                UserSlice::of_block(first)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn scatter_crosses_slices_and_stops_at_the_end() {
+        let mut memory = [0u8; 10];
+        let list = slices(&mut memory, &[3, 0, 4, 3]);
+        scatter(&list, 2, &[1, 2, 3, 4, 5, 6]);
+        scatter(&list, 9, &[9, 9, 9]);
+        assert_eq!(memory, [0, 0, 1, 2, 3, 4, 5, 6, 0, 9]);
+    }
+
+    #[test]
+    fn parts_cover_exactly_the_range() {
+        let mut memory: Vec<u8> = (0..20).collect();
+        let list = slices(&mut memory, &[5, 1, 0, 7, 7]);
+        for offset in 0..=20 {
+            for length in 0..=20 - offset {
+                let mut seen = Vec::new();
+                parts(&list, offset, length, |part| part.append_to(&mut seen));
+                let expected: Vec<u8> =
+                    (offset..offset + length).map(|byte| u8::try_from(byte).unwrap()).collect();
+                assert_eq!(seen, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn copy_joins_lists_of_different_cuts() {
+        let mut from_memory: Vec<u8> = (1..=12).collect();
+        let mut to_memory = vec![0u8; 16];
+        let from = slices(&mut from_memory, &[5, 7]);
+        let to = slices(&mut to_memory, &[2, 3, 1, 10]);
+        copy(&from, &to, 3, 12);
+        assert_eq!(to_memory[3..15], (1..=12).collect::<Vec<u8>>()[..]);
+        assert_eq!((to_memory[2], to_memory[15]), (0, 0));
     }
 }

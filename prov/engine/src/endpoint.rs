@@ -1,0 +1,451 @@
+//! An endpoint: its tables, its peers, and how it is opened and closed. What it does is in `submit` (calls), `receive` (datagrams), `message` (matching and placement), `transmit` and `progress`.
+
+use core::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
+
+use rdgram_proto::{Context, Credit, Instant, Local, Moment, PollGap};
+use rdgram_wire::Psn;
+
+use crate::cq::Entry;
+use crate::datapath::{Datapath, TxBatch};
+use crate::domain::Shared;
+use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
+use crate::matching::{MatchQueue, PeerId};
+use crate::peer::{PEERS_MAX, Peer, context_id};
+use crate::pool::Pool;
+use crate::slab::{Key, Slab};
+use crate::types::*;
+
+/// Datagrams per transmit batch: two full segmentation trains of 64.
+const TX_BATCH: usize = 128;
+/// What a small datagram costs of a receive buffer: the kernel charges the whole socket buffer (truesize), not the bytes.
+const DATAGRAM_COST: usize = 2304;
+/// Least credit, packets: below it a peer could not keep a round trip busy.
+const CREDIT_MIN: usize = 16;
+/// A route's MTU until the host was asked: the least that IPv6 allows.
+const PROVISIONAL_MTU: u16 = 1280;
+
+/// The endpoint with its datapath: kept apart so that a received batch, which borrows the datapath, can be handled.
+#[derive(Debug)]
+pub(crate) struct Endpoint<D> {
+    pub(crate) datapath: D,
+    pub(crate) core: Core,
+}
+
+/// What is bound to an endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Bindings {
+    pub(crate) tx_cq: Option<CqId>,
+    pub(crate) rx_cq: Option<CqId>,
+    pub(crate) av: Option<AvId>,
+    pub(crate) cntrs: Vec<(CntrId, CounterEvents)>,
+}
+
+/// Life of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Opened,
+    Enabled,
+    Closing,
+}
+
+/// A claimed message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) context: usize,
+    pub(crate) message: Key,
+}
+
+/// Everything of an endpoint but its datapath.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: EpConfig,
+    pub(crate) name: SocketAddr,
+    pub(crate) state: State,
+    pub(crate) incarnation: u64,
+    pub(crate) receive_buffer: usize,
+    pub(crate) bindings: Bindings,
+    pub(crate) stats: Stats,
+    // Operations.
+    pub(crate) txs: Slab<TxEntry>,
+    pub(crate) posts: Slab<PostedEntry>,
+    pub(crate) rxs: Slab<RxEntry>,
+    pub(crate) injected: Pool,
+    pub(crate) unexpected: Pool,
+    pub(crate) tagged: MatchQueue,
+    pub(crate) untagged: MatchQueue,
+    pub(crate) claimed: Vec<Claimed>,
+    // Peers.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) by_name: HashMap<SocketAddr, PeerId>,
+    /// Peer of each address-vector index, valid for `routes_version`.
+    pub(crate) routes: Vec<Option<PeerId>>,
+    pub(crate) routes_version: u32,
+    pub(crate) contexts: usize,
+    /// Peers whose context has not been told its route's MTU.
+    pub(crate) fresh: Vec<PeerId>,
+    secret: (u64, u64),
+    drawn: u64,
+    // Progress.
+    pub(crate) poll_gap: PollGap,
+    pub(crate) next_timeout: Option<Instant>,
+    pub(crate) ready: VecDeque<PeerId>,
+    pub(crate) acking: Vec<PeerId>,
+    pub(crate) timed: Vec<PeerId>,
+    pub(crate) batch: TxBatch,
+    /// Peer and PSN of each datagram of the batch; the PSN only for those that the transport retransmits.
+    pub(crate) batch_owners: Vec<(PeerId, Option<Psn>)>,
+    /// The datapath took no more: try again at the next progress call.
+    pub(crate) blocked: bool,
+    #[cfg(feature = "trace")]
+    pub(crate) trace: Vec<crate::trace::TraceEvent>,
+}
+
+impl Core {
+    pub(crate) fn new<D: Datapath>(config: EpConfig, datapath: &D) -> Self {
+        Self {
+            name: datapath.local_address(),
+            state: State::Opened,
+            incarnation: 0,
+            receive_buffer: datapath.receive_buffer(),
+            bindings: Bindings::default(),
+            stats: Stats::default(),
+            txs: Slab::new(),
+            posts: Slab::new(),
+            rxs: Slab::new(),
+            injected: Pool::new(config.memory_ceiling),
+            unexpected: Pool::new(config.unexpected_pool),
+            tagged: MatchQueue::default(),
+            untagged: MatchQueue::default(),
+            claimed: Vec::new(),
+            peers: Vec::new(),
+            by_name: HashMap::new(),
+            routes: Vec::new(),
+            routes_version: 0,
+            contexts: 0,
+            fresh: Vec::new(),
+            secret: (0, 0),
+            drawn: 0,
+            poll_gap: PollGap::default(),
+            next_timeout: None,
+            ready: VecDeque::new(),
+            acking: Vec::new(),
+            timed: Vec::new(),
+            batch: TxBatch::new(TX_BATCH),
+            batch_owners: Vec::with_capacity(TX_BATCH),
+            blocked: false,
+            #[cfg(feature = "trace")]
+            trace: Vec::new(),
+            config,
+        }
+    }
+
+    /// Time, as the transport wants it.
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
+        Moment { now, rto_floor: self.poll_gap.rto_floor(self.config.transport.rto_min) }
+    }
+
+    // ---- peers
+
+    /// The peer of that name, made when new. `None` beyond the largest number of peers.
+    pub(crate) fn peer_named(&mut self, name: SocketAddr) -> Option<PeerId> {
+        if let Some(&peer) = self.by_name.get(&name) {
+            return Some(peer);
+        }
+        if self.peers.len() >= PEERS_MAX {
+            return None;
+        }
+        let peer = PeerId(u32::try_from(self.peers.len()).expect("at most PEERS_MAX"));
+        self.peers.push(Peer::new(name, name == self.name));
+        self.by_name.insert(name, peer);
+        Some(peer)
+    }
+
+    pub(crate) fn peer(&self, peer: PeerId) -> &Peer {
+        &self.peers[peer.0 as usize]
+    }
+
+    pub(crate) fn peer_mut(&mut self, peer: PeerId) -> &mut Peer {
+        &mut self.peers[peer.0 as usize]
+    }
+
+    /// The peer behind an address-vector index.
+    pub(crate) fn peer_at(&mut self, shared: &Shared, address: FiAddr) -> Result<PeerId, SubmitError> {
+        let av = self.bindings.av.and_then(|av| shared.av(av)).ok_or(SubmitError::NotBound)?;
+        if av.version != self.routes_version {
+            self.routes.clear();
+            self.routes_version = av.version;
+        }
+        let index = usize::try_from(address.0).map_err(|_| SubmitError::BadAddress)?;
+        if let Some(Some(peer)) = self.routes.get(index) {
+            return Ok(*peer);
+        }
+        let name = av.lookup(address).ok_or(SubmitError::BadAddress)?;
+        let peer = self.peer_named(name).ok_or(SubmitError::NoMemory)?;
+        if self.routes.len() <= index {
+            self.routes.resize(index + 1, None);
+        }
+        self.routes[index] = Some(peer);
+        Ok(peer)
+    }
+
+    /// The address-vector index of a peer.
+    pub(crate) fn fi_addr(&mut self, shared: &Shared, peer: PeerId) -> FiAddr {
+        let Some(av) = self.bindings.av.and_then(|av| shared.av(av)) else { return FiAddr::UNSPEC };
+        let peer = &mut self.peers[peer.0 as usize];
+        if peer.av_version != Some(av.version) {
+            peer.av_version = Some(av.version);
+            peer.fi_addr = av.find(&peer.name);
+        }
+        peer.fi_addr
+    }
+
+    /// The peer's context, made when there is none.
+    pub(crate) fn ensure_context(&mut self, peer: PeerId, now: Instant) {
+        if self.peer(peer).context.is_some() {
+            return;
+        }
+        self.contexts += 1;
+        self.fresh.push(peer);
+        let credit = self.credit();
+        let random = self.random();
+        let entry = &mut self.peers[peer.0 as usize];
+        entry.contexts_made = entry.contexts_made.wrapping_add(1) & 0x0fff;
+        #[allow(clippy::cast_possible_truncation, reason = "two halves of one random number")]
+        let (cookie, initial_psn) = (random as u32, Psn((random >> 32) as u32));
+        let local = Local {
+            ctx: context_id(peer, entry.contexts_made),
+            cookie,
+            incarnation: self.incarnation,
+            initial_psn,
+            name: self.name,
+            credit,
+            route_mtu: PROVISIONAL_MTU,
+            ipv6: entry.destination.is_ipv6(),
+        };
+        entry.context = Some(Box::new(Context::new(&self.config.transport, local, now)));
+    }
+
+    /// Tells contexts made since the last call what their route carries. A context may be made while the datapath is lent to a received batch,
+    /// so this waits until just before anything is sent.
+    pub(crate) fn settle_fresh<D: Datapath>(&mut self, datapath: &D) {
+        while let Some(peer) = self.fresh.pop() {
+            let mtu = datapath.route_mtu(self.peer(peer).destination);
+            if let Some(context) = self.context_mut(peer) {
+                context.set_route_mtu(mtu);
+            }
+        }
+    }
+
+    /// The next of a keyed pseudorandom sequence: what an outsider must not guess (cookies, initial PSNs).
+    fn random(&mut self) -> u64 {
+        self.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.secret.0);
+        hasher.write_u64(self.secret.1);
+        hasher.write_u64(self.drawn);
+        hasher.finish()
+    }
+
+    /// What each peer may have in flight towards us, so that together they do not overrun the socket's buffer.
+    pub(crate) fn credit(&self) -> Credit {
+        let sharers = self.contexts.max(1);
+        let packets =
+            (self.receive_buffer / DATAGRAM_COST / sharers).clamp(CREDIT_MIN, rdgram_wire::WINDOW as usize);
+        let bytes = (self.receive_buffer / 2 / sharers).clamp(CREDIT_MIN * DATAGRAM_COST, u32::MAX as usize);
+        Credit {
+            packets: u16::try_from(packets).expect("clamped to the window"),
+            bytes: u32::try_from(bytes).expect("clamped to 32 bits"),
+        }
+    }
+
+    /// Puts the peer on the list of those with something to send.
+    pub(crate) fn make_ready(&mut self, peer: PeerId) {
+        let entry = &mut self.peers[peer.0 as usize];
+        if !entry.ready {
+            entry.ready = true;
+            self.ready.push_back(peer);
+        }
+    }
+
+    /// Takes the context's timer and acknowledgement wishes into the endpoint's lists. After every call that may have changed them.
+    pub(crate) fn note_context(&mut self, peer: PeerId) {
+        let entry = &mut self.peers[peer.0 as usize];
+        let Some(context) = &entry.context else { return };
+        if let Some(timeout) = context.next_timeout() {
+            self.next_timeout = Some(self.next_timeout.map_or(timeout, |next| next.min(timeout)));
+            if !entry.timed {
+                entry.timed = true;
+                self.timed.push(peer);
+            }
+        }
+        if context.ack_need() != rdgram_proto::AckNeed::No && !entry.acking {
+            entry.acking = true;
+            self.acking.push(peer);
+        }
+    }
+
+    // ---- completions
+
+    pub(crate) fn complete_tx(&mut self, shared: &mut Shared, entry: Entry) {
+        shared.push(self.bindings.tx_cq, entry);
+    }
+
+    pub(crate) fn complete_rx(&mut self, shared: &mut Shared, entry: Entry) {
+        shared.push(self.bindings.rx_cq, entry);
+    }
+
+    /// Adds one to the counters bound for `events`.
+    pub(crate) fn count(&self, shared: &mut Shared, events: CounterEvents, error: bool) {
+        for (cntr, bound) in &self.bindings.cntrs {
+            if bound.intersects(events) {
+                shared.count(*cntr, error);
+            }
+        }
+    }
+
+    /// Bytes that operation entries and blocks occupy.
+    pub(crate) fn memory(&self) -> usize {
+        self.txs.memory()
+            + self.posts.memory()
+            + self.rxs.memory()
+            + self.injected.handed_out()
+            + self.unexpected.handed_out()
+    }
+
+    // ---- operation entries
+
+    /// Frees a send and what it holds.
+    pub(crate) fn release_tx(&mut self, key: Key) {
+        let entry = &mut self.txs[key];
+        entry.slices.clear();
+        entry.stage = TxStage::Free;
+        if let Some(block) = entry.block.take() {
+            self.injected.put(block);
+        }
+        self.txs.release(key);
+    }
+
+    /// Frees a posted receive.
+    pub(crate) fn release_posted(&mut self, key: Key) {
+        self.posts[key].slices.clear();
+        self.posts.release(key);
+    }
+
+    /// Frees a message and its staging block.
+    pub(crate) fn release_rx(&mut self, key: Key) {
+        if let Some(block) = self.rxs[key].staging.take() {
+            self.unexpected.put(block);
+        }
+        self.rxs[key].reset();
+        self.rxs.release(key);
+    }
+
+    pub(crate) fn queue_of(&mut self, tagged: bool) -> &mut MatchQueue {
+        if tagged { &mut self.tagged } else { &mut self.untagged }
+    }
+}
+
+impl<D: Datapath> Endpoint<D> {
+    pub(crate) fn new(config: EpConfig, datapath: D) -> Self {
+        let core = Core::new(config, &datapath);
+        Self { datapath, core }
+    }
+
+    pub(crate) fn enable(&mut self) {
+        self.core.incarnation = self.datapath.incarnation();
+        self.core.secret = (self.datapath.random(), self.datapath.random());
+        self.core.injected = Pool::new(self.core.config.memory_ceiling);
+        self.core.unexpected = Pool::new(self.core.config.unexpected_pool);
+        self.core.state = State::Enabled;
+    }
+
+    /// See [`crate::Domain::ep_shutdown`].
+    pub(crate) fn shutdown(&mut self) {
+        let core = &mut self.core;
+        core.state = State::Closing;
+        // The domain took the bindings: nothing more is told to the application. Its receive buffers are its own again.
+        for key in core.rxs.keys_where(|_| true) {
+            core.release_rx(key);
+        }
+        for key in core.posts.keys_where(|_| true) {
+            core.release_posted(key);
+        }
+        core.tagged = MatchQueue::default();
+        core.untagged = MatchQueue::default();
+        core.claimed.clear();
+        for peer in &mut core.peers {
+            peer.order.clear();
+            peer.open.clear();
+        }
+        for key in core.txs.keys_where(|_| true) {
+            core.detach_tx(key);
+        }
+    }
+
+    /// Sends the acknowledgements that are owed and a close notice to every peer that knows this endpoint. Best effort: a peer that misses it learns
+    /// from the port that nobody answers.
+    pub(crate) fn say_goodbye(&mut self, shared: &mut Shared) {
+        if self.core.state == State::Opened {
+            return;
+        }
+        let at = self.core.moment(self.datapath.now());
+        self.core.acknowledge(&mut self.datapath, at, true, shared);
+        for index in 0..self.core.peers.len() {
+            let Some(context) = self.core.peers[index].context.as_deref_mut() else { continue };
+            let Some(llp) = context.close(at) else { continue };
+            let peer = PeerId(u32::try_from(index).expect("at most PEERS_MAX"));
+            self.core.push_bare(peer, llp, 0);
+            if self.core.batch.is_full() {
+                self.core.flush_batch(&mut self.datapath, at, shared);
+            }
+        }
+        if !self.core.batch.is_empty() {
+            self.core.flush_batch(&mut self.datapath, at, shared);
+        }
+    }
+
+    /// Something that was injected, or accepted and copied, is not acknowledged yet.
+    pub(crate) fn lingers(&self) -> bool {
+        self.core.txs.len() > 0
+    }
+}
+
+impl Core {
+    /// At close: makes a send independent of the application's memory by copying what may have to be sent again, or drops it when that is unbounded.
+    fn detach_tx(&mut self, key: Key) {
+        let entry = &mut self.txs[key];
+        if entry.block.is_some() || entry.length == 0 {
+            return;
+        }
+        let bounded = usize::try_from(entry.length).is_ok_and(|length| length <= self.config.eager_max);
+        let block = if bounded && entry.stage == TxStage::Eager {
+            self.injected.take(self.config.eager_max)
+        } else {
+            None
+        };
+        let Some(mut block) = block else {
+            self.release_tx(key);
+            return;
+        };
+        let entry = &mut self.txs[key];
+        let mut done = 0;
+        for slice in entry.slices.drain(..) {
+            slice.read_into(&mut block[done..done + slice.len()]);
+            done += slice.len();
+        }
+        entry.slices.push(crate::mem::UserSlice::of_block(&mut block[..done]));
+        entry.block = Some(block);
+    }
+
+    /// What a packet's token needs to be built again is still there.
+    pub(crate) fn token_lives(&self, token: &Token) -> bool {
+        match token {
+            Token::Start { tx, .. } | Token::Fragment { tx, .. } | Token::Write { tx, .. } => {
+                self.txs.get(*tx).is_some()
+            }
+            Token::Control(_) => true,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The end of a peer: everything that depended on it ends in an error, and nothing else is touched.
+
+use crate::cq::Entry;
+use crate::domain::Shared;
+use crate::endpoint::Core;
+use crate::entries::{RxStage, TxStage};
+use crate::matching::PeerId;
+use crate::slab::Key;
+use crate::types::*;
+
+impl Core {
+    /// Ends the peer's context and fails its operations. A later operation begins a new context: the peer may come back.
+    pub(crate) fn fail_peer(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
+        if self.peer(peer).context.is_none() {
+            return;
+        }
+        self.stats.peers_dead += 1;
+        self.contexts -= 1;
+        self.peer_mut(peer).forget_context();
+        for key in self.txs.keys_where(|tx| tx.peer == peer && tx.stage != TxStage::Local) {
+            self.fail_tx(key, cause, shared);
+        }
+        for key in
+            self.rxs.keys_where(|rx| rx.peer == peer && !(rx.is_whole() && rx.stage != RxStage::Matched))
+        {
+            self.fail_rx(key, cause, shared);
+        }
+        // A peer that closes in order may leave receives that nobody minds; one that vanished leaves them waiting for ever.
+        if cause != Cause::Closed {
+            self.fail_directed(peer, cause, shared);
+        }
+    }
+
+    /// Fails a send. An injected one has no context that the application would know: only counters tell.
+    fn fail_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
+        let tx = &self.txs[key];
+        let completion = tx.completion();
+        let told =
+            !tx.reported && (!tx.flags.contains(OpFlags::INJECT) || tx.flags.contains(OpFlags::COMPLETION));
+        self.release_tx(key);
+        if told {
+            self.complete_tx(shared, Entry::Failure(Failure { completion, overflow: 0, cause }));
+        }
+        self.count(shared, CounterEvents::SEND, true);
+    }
+
+    /// Fails a message that will never be whole.
+    fn fail_rx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
+        let rx = &self.rxs[key];
+        let (stage, tagged, target) = (rx.stage, rx.tag.is_some(), rx.target);
+        match stage {
+            RxStage::Early => {}
+            RxStage::Unexpected => {
+                self.queue_of(tagged).remove_unexpected(key);
+            }
+            RxStage::Claimed { .. } => self.claimed.retain(|claimed| claimed.message != key),
+            RxStage::Matched => {}
+        }
+        let completion = self.completion_of(key, shared);
+        self.release_rx(key);
+        let Some(target) = target else { return };
+        let completion = Completion { length: 0, ..completion };
+        self.complete_rx(shared, Entry::Failure(Failure { completion, overflow: 0, cause }));
+        self.count(shared, CounterEvents::RECV, true);
+        let Some(multi) = &mut self.posts[target.posted].multi else {
+            self.release_posted(target.posted);
+            return;
+        };
+        multi.outstanding -= 1;
+        if multi.released && multi.outstanding == 0 {
+            self.report_released(target.posted, shared);
+        }
+    }
+
+    fn fail_directed(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
+        let queued = self.tagged.posted().chain(self.untagged.posted());
+        let directed: Vec<Key> =
+            queued.filter(|posted| posted.source == Some(peer)).map(|posted| posted.key).collect();
+        for key in directed {
+            self.cancel_posted(key, cause, shared);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Peers of an endpoint: one for each name ever sent to, received from, or asked for by a directed receive. A peer outlives its contexts.
+
+use core::net::SocketAddr;
+use std::collections::VecDeque;
+
+use rdgram_proto::Context;
+use rdgram_wire::Control;
+
+use crate::entries::Token;
+use crate::matching::PeerId;
+use crate::slab::Key;
+use crate::types::FiAddr;
+
+/// Message sequence numbers of a context begin here (RFC 5041 section 4.2).
+const FIRST_MSN: u32 = 1;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// What the peer is called: the address in address vectors.
+    pub(crate) name: SocketAddr,
+    /// Where datagrams go: the name, until the peer was seen to send from elsewhere.
+    pub(crate) destination: SocketAddr,
+    /// It is this endpoint.
+    pub(crate) itself: bool,
+    pub(crate) context: Option<Box<Context<Token>>>,
+    /// Contexts made so far: part of the context id, so that ids of ended contexts name nothing.
+    pub(crate) contexts_made: u16,
+    /// Of the last context that was established.
+    pub(crate) last_incarnation: Option<u64>,
+    /// The name's index in the address vector, valid for `av_version`.
+    pub(crate) fi_addr: FiAddr,
+    pub(crate) av_version: Option<u32>,
+    /// The next message's number.
+    pub(crate) tx_msn: u32,
+    /// The message whose start is to be matched next.
+    pub(crate) rx_msn: u32,
+    /// Messages from `rx_msn` on of which something is here: slot `i` is message `rx_msn + i`.
+    pub(crate) order: VecDeque<Option<Key>>,
+    /// Messages before `rx_msn` with eager payload missing.
+    pub(crate) open: Vec<Key>,
+    pub(crate) control: VecDeque<Control>,
+    /// Sends whose start, or eager payload, is to be sent: in order.
+    pub(crate) starts: VecDeque<Key>,
+    /// Granted sends: in turns.
+    pub(crate) bulk: VecDeque<Key>,
+    /// In the endpoint's list of peers with something to send.
+    pub(crate) ready: bool,
+    /// In the endpoint's list of peers that an acknowledgement is owed to.
+    pub(crate) acking: bool,
+    /// In the endpoint's list of peers whose context has a timer.
+    pub(crate) timed: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(name: SocketAddr, itself: bool) -> Self {
+        Self {
+            name,
+            destination: name,
+            itself,
+            context: None,
+            contexts_made: 0,
+            last_incarnation: None,
+            fi_addr: FiAddr::UNSPEC,
+            av_version: None,
+            tx_msn: FIRST_MSN,
+            rx_msn: FIRST_MSN,
+            order: VecDeque::new(),
+            open: Vec::new(),
+            control: VecDeque::new(),
+            starts: VecDeque::new(),
+            bulk: VecDeque::new(),
+            ready: false,
+            acking: false,
+            timed: false,
+        }
+    }
+
+    /// Drops the context and all that belonged to it. Operation entries are the endpoint's to fail.
+    pub(crate) fn forget_context(&mut self) {
+        if let Some(context) = self.context.take() {
+            self.last_incarnation = context.peer_incarnation().or(self.last_incarnation);
+        }
+        self.tx_msn = FIRST_MSN;
+        self.rx_msn = FIRST_MSN;
+        self.order.clear();
+        self.open.clear();
+        self.control.clear();
+        self.starts.clear();
+        self.bulk.clear();
+    }
+
+    /// Something waits to be sent for the first time.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.control.is_empty() || !self.starts.is_empty() || !self.bulk.is_empty()
+    }
+}
+
+/// Bits of a context id that are the peer's index plus one; the rest counts the peer's contexts.
+const PEER_BITS: u32 = 20;
+
+/// The id of a peer's `made`-th context. Never 0.
+pub(crate) fn context_id(peer: PeerId, made: u16) -> u32 {
+    (peer.0 + 1) | (u32::from(made) << PEER_BITS)
+}
+
+/// The peer that a context id may be of: the caller compares the whole id with the context's.
+pub(crate) fn peer_of(context_id: u32) -> Option<PeerId> {
+    (context_id & ((1 << PEER_BITS) - 1)).checked_sub(1).map(PeerId)
+}
+
+/// Most peers of an endpoint.
+pub(crate) const PEERS_MAX: usize = (1 << PEER_BITS) - 2;

@@ -1,0 +1,114 @@
+//! The one loop: receive, learn of errors, time out, transmit, acknowledge.
+
+use rdgram_proto::{AckNeed, Instant};
+
+use crate::datapath::{Datapath, PathError, Sleep};
+use crate::domain::Shared;
+use crate::endpoint::{Core, Endpoint};
+
+/// Batches received in one progress call before others have their turn.
+const RX_BATCHES_MAX: usize = 4;
+
+impl<D: Datapath> Endpoint<D> {
+    /// One round. True when anything happened.
+    pub(crate) fn progress(&mut self, shared: &mut Shared) -> bool {
+        let now = self.datapath.now();
+        self.core.poll_gap.on_poll(now);
+        let at = self.core.moment(now);
+        let mut received = 0;
+        let mut drained = false;
+        for _ in 0..RX_BATCHES_MAX {
+            let core = &mut self.core;
+            let batch = self.datapath.receive(&mut |datagram| core.on_datagram(at, &datagram, shared));
+            received += batch.datagrams;
+            drained = batch.drained;
+            if drained {
+                break;
+            }
+        }
+        let mut errors = false;
+        while let Some(error) = self.datapath.poll_error() {
+            self.on_error(now, &error, shared);
+            errors = true;
+        }
+        // What has not been read yet may be the very acknowledgement that a timer waits for.
+        if drained && self.core.next_timeout.is_some_and(|timeout| timeout <= now) {
+            self.core.on_timers(now, shared);
+        }
+        let sent = self.core.transmit(&mut self.datapath, at, shared);
+        if !self.core.batch.is_empty() {
+            self.core.flush_batch(&mut self.datapath, at, shared);
+        }
+        let acknowledged = self.core.acknowledge(&mut self.datapath, at, received == 0 && drained, shared);
+        received > 0 || errors || sent || acknowledged
+    }
+
+    fn on_error(&mut self, now: Instant, error: &PathError, shared: &mut Shared) {
+        let at = self.core.moment(now);
+        self.core.on_path_error(at, error, shared);
+    }
+
+    /// See [`crate::Domain::sleep`].
+    pub(crate) fn sleep(&self, now: Instant) -> Sleep {
+        let core = &self.core;
+        let work = !core.ready.is_empty() || !core.acking.is_empty();
+        match core.next_timeout {
+            _ if work && !core.blocked => Sleep::Not,
+            Some(timeout) if timeout <= now => Sleep::Not,
+            // Nothing tells when a full socket has room again but asking.
+            _ if core.blocked => Sleep::For(BLOCKED_RETRY),
+            Some(timeout) => Sleep::For(timeout.saturating_duration_since(now)),
+            None => Sleep::Forever,
+        }
+    }
+}
+
+/// How long a waiter sleeps while the socket takes no datagram.
+const BLOCKED_RETRY: core::time::Duration = core::time::Duration::from_micros(200);
+
+impl Core {
+    /// Fires the timers that are due and finds the next one.
+    fn on_timers(&mut self, now: Instant, shared: &mut Shared) {
+        let at = self.moment(now);
+        self.next_timeout = None;
+        let mut kept = 0;
+        for index in 0..self.timed.len() {
+            let peer = self.timed[index];
+            let due = self
+                .context_mut(peer)
+                .and_then(|context| context.next_timeout())
+                .is_some_and(|timeout| timeout <= now);
+            if due {
+                if let Some(context) = self.context_mut(peer) {
+                    context.on_timeout(at);
+                }
+                self.drain_events(peer, shared);
+                self.make_ready(peer);
+            }
+            let next = self.context_mut(peer).and_then(|context| context.next_timeout());
+            if let Some(next) = next {
+                self.next_timeout = Some(self.next_timeout.map_or(next, |least| least.min(next)));
+                self.timed[kept] = peer;
+                kept += 1;
+            } else {
+                self.peer_mut(peer).timed = false;
+            }
+        }
+        self.timed.truncate(kept);
+    }
+
+    /// See [`crate::Domain::is_quiet`].
+    pub(crate) fn is_quiet(&self) -> bool {
+        let contexts_idle =
+            self.peers.iter().filter_map(|peer| peer.context.as_deref()).all(|context| context.is_idle());
+        let acks_owed = self
+            .peers
+            .iter()
+            .filter_map(|peer| peer.context.as_deref())
+            .any(|context| context.ack_need() != AckNeed::No);
+        let entries =
+            self.txs.len() + self.rxs.len() + self.injected.handed_out() + self.unexpected.handed_out();
+        let queues = self.peers.iter().any(|peer| peer.has_queued());
+        contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty()
+    }
+}

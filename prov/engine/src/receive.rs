@@ -1,0 +1,278 @@
+//! From datagrams to messages: decode, check, find the context, let the transport judge, then place. Hostile input ends here.
+
+use core::net::SocketAddr;
+
+use rdgram_proto::{Death, Event, Incarnation, Moment, Verdict, supersedes};
+use rdgram_wire::{Body, Control, Flags, Kind, Llp, Malformed, Packet, Reset, ResetReason, Segment};
+
+use crate::datapath::{Datagram, PathError, PathErrorKind};
+use crate::domain::Shared;
+use crate::endpoint::{Core, State};
+use crate::entries::{Token, TxStage};
+use crate::matching::PeerId;
+use crate::peer::peer_of;
+use crate::slab::Key;
+use crate::types::Cause;
+
+impl Core {
+    /// Handles one datagram.
+    pub(crate) fn on_datagram(&mut self, at: Moment, datagram: &Datagram<'_>, shared: &mut Shared) {
+        self.stats.rx_datagrams += 1;
+        self.stats.rx_bytes += datagram.bytes.len() as u64;
+        let packet = match Packet::decode(datagram.bytes) {
+            Ok(packet) => packet,
+            Err(fault) => return self.on_malformed(datagram, &fault),
+        };
+        if !integrity_holds(datagram.bytes, &packet) {
+            self.stats.rx_integrity += 1;
+            return;
+        }
+        if let Body::Reset(reset) = &packet.body {
+            return self.on_reset(at, datagram.source, reset, shared);
+        }
+        let Some(peer) = self.find_context(at, datagram, &packet, shared) else { return };
+        self.on_packet(at, peer, &packet, datagram, shared);
+        self.drain_events(peer, shared);
+        self.note_context(peer);
+        self.make_ready(peer);
+    }
+
+    /// The peer whose context the packet belongs to: by context id, or by the name in its SYN extension.
+    fn find_context(
+        &mut self,
+        at: Moment,
+        datagram: &Datagram<'_>,
+        packet: &Packet<'_>,
+        shared: &mut Shared,
+    ) -> Option<PeerId> {
+        let llp = &packet.llp;
+        if llp.dst_ctx != 0 {
+            let peer = peer_of(llp.dst_ctx).filter(|peer| {
+                let context = self.peers.get(peer.0 as usize).and_then(|entry| entry.context.as_deref());
+                context.is_some_and(|context| context.local().ctx == llp.dst_ctx)
+            });
+            if peer.is_none() {
+                self.stats.rx_stale += 1;
+                self.answer_unknown(datagram.source, llp);
+            }
+            return peer;
+        }
+        let syn = packet.syn.as_ref()?;
+        if self.state == State::Closing && !self.by_name.contains_key(&syn.name) {
+            return None;
+        }
+        let peer = self.peer_named(syn.name)?;
+        let entry = self.peer(peer);
+        if entry.itself {
+            self.stats.rx_stale += 1;
+            return None;
+        }
+        let known = entry
+            .context
+            .as_deref()
+            .map_or(entry.last_incarnation, |context| context.peer_incarnation().or(entry.last_incarnation));
+        match supersedes(known, syn.incarnation) {
+            Incarnation::Newer if known.is_some() && entry.context.is_some() => {
+                self.fail_peer(peer, Cause::Restarted, shared);
+            }
+            // The same incarnation is gone already: its context ended, so this packet is a late one.
+            Incarnation::Same if entry.context.is_none() => {
+                self.stats.rx_stale += 1;
+                self.answer_unknown(datagram.source, llp);
+                return None;
+            }
+            Incarnation::Older => {
+                self.stats.rx_stale += 1;
+                return None;
+            }
+            Incarnation::Same | Incarnation::Newer => {}
+        }
+        self.peer_mut(peer).destination = datagram.source;
+        self.ensure_context(peer, at.now);
+        Some(peer)
+    }
+
+    /// Lets the transport judge the packet and gives it to its handler.
+    fn on_packet(
+        &mut self,
+        at: Moment,
+        peer: PeerId,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        shared: &mut Shared,
+    ) {
+        let Some(context) = self.context_mut(peer) else { return };
+        let llp = &packet.llp;
+        let verdict = context.on_packet(at, llp, packet.syn.as_ref(), datagram.congestion_experienced);
+        match (verdict, &packet.body) {
+            (Verdict::Accept, Body::Data { segment, payload }) => self.place(peer, segment, payload, shared),
+            (Verdict::Duplicate, _) => self.stats.rx_duplicates += 1,
+            (Verdict::NotData, Body::Ack(ack)) => context.on_ack(at, llp, ack),
+            (Verdict::NotData, Body::Close) => context.on_close(at),
+            (Verdict::NotData, Body::Probe) => context.on_probe(llp, datagram.bytes.len()),
+            (Verdict::NotData, Body::ProbeAck) => context.on_probe_ack(at, llp),
+            (Verdict::Drop(_), _)
+            | (Verdict::NotData, Body::Data { .. } | Body::Reset(_))
+            | (Verdict::Accept, _) => self.stats.rx_stale += 1,
+        }
+    }
+
+    /// Places an accepted segment. What names nothing of ours is dropped: its PSN stays accepted.
+    fn place(&mut self, peer: PeerId, segment: &Segment, payload: &[u8], shared: &mut Shared) {
+        if self.state == State::Closing && !matches!(segment, Segment::Control(_)) {
+            return;
+        }
+        match *segment {
+            Segment::ExtendedSend { .. } => self.on_send_segment(peer, segment, payload, shared),
+            Segment::Write { stag, offset, .. } => {
+                self.on_granted_data(peer, Key::from_wire(stag), offset, payload, shared)
+            }
+            Segment::Control(Control::Cts { message_id, stag, length }) => {
+                self.on_cts(peer, Key::from_wire(message_id), stag, length, shared)
+            }
+            Segment::Control(Control::Rnr { message_id, index }) => {
+                self.on_rnr(peer, Key::from_wire(message_id), index)
+            }
+            _ => self.stats.rx_malformed += 1,
+        }
+    }
+
+    /// The receiver asks for the payload.
+    fn on_cts(&mut self, peer: PeerId, key: Key, stag: u32, length: u64, shared: &mut Shared) {
+        let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer) else {
+            self.stats.rx_stale += 1;
+            return;
+        };
+        if !matches!(tx.stage, TxStage::Eager | TxStage::Announced | TxStage::Parked) {
+            self.stats.rx_stale += 1;
+            return;
+        }
+        tx.stage = TxStage::Granted;
+        tx.stag = stag;
+        tx.granted = length.min(tx.length);
+        tx.sent = 0;
+        if tx.granted > 0 {
+            self.peer_mut(peer).bulk.push_back(key);
+        } else {
+            self.finish_tx_if_done(key, shared);
+        }
+    }
+
+    /// The receiver kept the envelope only.
+    fn on_rnr(&mut self, peer: PeerId, key: Key, index: u16) {
+        if let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer && tx.stage == TxStage::Eager) {
+            tx.stage = TxStage::Parked;
+        }
+        if let Some(context) = self.context_mut(peer) {
+            context.on_rnr(index);
+        }
+    }
+
+    /// Takes from the context what happened to our packets and to the peer.
+    pub(crate) fn drain_events(&mut self, peer: PeerId, shared: &mut Shared) {
+        while let Some(event) = self.context_mut(peer).and_then(|context| context.poll_event()) {
+            match event {
+                Event::Acked(
+                    Token::Start { tx, .. } | Token::Fragment { tx, .. } | Token::Write { tx, .. },
+                ) => {
+                    if let Some(entry) = self.txs.get_mut(tx) {
+                        entry.in_flight -= 1;
+                        self.finish_tx_if_done(tx, shared);
+                    }
+                }
+                Event::Acked(Token::Control(_)) | Event::Established | Event::SegmentGrew(_) => {}
+                Event::Dead(death) => self.fail_peer(peer, cause_of(death), shared),
+            }
+        }
+    }
+
+    // ---- what is not for a context
+
+    fn on_malformed(&mut self, datagram: &Datagram<'_>, fault: &Malformed) {
+        self.stats.rx_malformed += 1;
+        // Only the version and SYN bits are believed of a version we do not speak (protocol.md section 2).
+        if let (Malformed::Version(_), [_, flags, ..]) = (fault, datagram.bytes) {
+            let speaks = flags & Flags::SYN.bits() != 0
+                && datagram.bytes.len() >= Llp::LENGTH + rdgram_wire::Syn::LENGTH;
+            if speaks {
+                let reset = Reset {
+                    psn: rdgram_wire::Psn(0),
+                    cookie: 0,
+                    incarnation: self.incarnation,
+                    reason: ResetReason::Version,
+                };
+                self.push_reset(datagram.source, reset);
+            }
+        }
+    }
+
+    /// Answers a packet for a context that is not (any more). Never larger than what it answers, and never to a reset or a close.
+    fn answer_unknown(&mut self, source: SocketAddr, llp: &Llp) {
+        if !matches!(llp.kind, Kind::Data | Kind::Probe) || self.batch.is_full() {
+            return;
+        }
+        let reset = Reset {
+            psn: llp.psn,
+            cookie: llp.cookie,
+            incarnation: self.incarnation,
+            reason: ResetReason::UnknownContext,
+        };
+        self.push_reset(source, reset);
+    }
+
+    fn on_reset(&mut self, at: Moment, source: SocketAddr, reset: &Reset, shared: &mut Shared) {
+        let Some(peer) = self.peer_at_destination(source) else {
+            self.stats.rx_stale += 1;
+            return;
+        };
+        if let Some(context) = self.context_mut(peer) {
+            context.on_reset(at, reset);
+        }
+        self.drain_events(peer, shared);
+    }
+
+    /// Handles what the network reported about a destination.
+    pub(crate) fn on_path_error(&mut self, at: Moment, error: &PathError, shared: &mut Shared) {
+        let Some(peer) = self.peer_at_destination(error.destination) else { return };
+        let Some(context) = self.context_mut(peer) else { return };
+        match error.kind {
+            PathErrorKind::PortUnreachable => context.on_unreachable(at, false),
+            PathErrorKind::HostUnreachable => context.on_unreachable(at, true),
+            PathErrorKind::TooBig(mtu) => context.on_too_big(at, Some(mtu)),
+        }
+        self.drain_events(peer, shared);
+        self.note_context(peer);
+        self.make_ready(peer);
+    }
+
+    /// The peer that datagrams to or from `address` concern. Usually its name; rarely it was seen to send from elsewhere.
+    fn peer_at_destination(&self, address: SocketAddr) -> Option<PeerId> {
+        if let Some(&peer) = self.by_name.get(&address) {
+            return Some(peer);
+        }
+        let found = self.peers.iter().position(|peer| peer.destination == address)?;
+        u32::try_from(found).ok().map(PeerId)
+    }
+}
+
+fn cause_of(death: Death) -> Cause {
+    match death {
+        Death::Refused => Cause::Refused,
+        Death::Unreachable => Cause::Unreachable,
+        Death::Closed => Cause::Closed,
+        Death::Restarted => Cause::Restarted,
+        Death::TimedOut => Cause::TimedOut,
+        Death::Version => Cause::Version,
+    }
+}
+
+/// CRC32C of the headers, or of everything with FULL, with the integrity field taken as zero.
+fn integrity_holds(bytes: &[u8], packet: &Packet<'_>) -> bool {
+    let covered = if packet.llp.flags.contains(Flags::FULL) { bytes.len() } else { packet.headers };
+    let (Some(before), Some(after)) = (bytes.get(..Llp::INTEGRITY_OFFSET), bytes.get(Llp::LENGTH..covered))
+    else {
+        return false;
+    };
+    let crc = crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]);
+    crc32c::crc32c_append(crc, after) == packet.llp.integrity
+}

@@ -1,0 +1,182 @@
+//! Tables of operation entries: grow by chunks, never move, never give memory back, and name an entry by index and generation.
+//!
+//! An entry's value survives `release`, so that what it owns (a vector's capacity) is used again: that is what keeps the steady state free of allocation.
+
+/// Entries per chunk.
+const CHUNK: usize = 64;
+/// Bits of a key that are the index; the rest is the generation.
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+
+/// Names an entry. Also what goes on the wire as message id or STag, so a key from a packet may be anything: see [`Slab::get`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(u32);
+
+impl Key {
+    /// As a wire value.
+    pub(crate) fn to_wire(self) -> u32 {
+        self.0
+    }
+
+    /// From a wire value: names nothing until a slab says so.
+    pub(crate) fn from_wire(value: u32) -> Self {
+        Self(value)
+    }
+
+    fn index(self) -> usize {
+        (self.0 & INDEX_MASK) as usize
+    }
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u8,
+    used: bool,
+    value: T,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Box<[Entry<T>]>>,
+    free: Vec<u32>,
+    used: usize,
+}
+
+impl<T: Default> Slab<T> {
+    pub(crate) fn new() -> Self {
+        Self { chunks: Vec::new(), free: Vec::new(), used: 0 }
+    }
+
+    /// Takes an entry; its value is whatever it was when released (or the default): the caller sets all of it. `None` when all keys are in use.
+    pub(crate) fn take(&mut self) -> Option<Key> {
+        if self.free.is_empty() {
+            self.grow()?;
+        }
+        let index = self.free.pop().expect("a chunk was added");
+        let entry = self.entry_mut(index as usize);
+        entry.used = true;
+        let key = Key((u32::from(entry.generation) << INDEX_BITS) | index);
+        self.used += 1;
+        Some(key)
+    }
+
+    /// Gives an entry back.
+    pub(crate) fn release(&mut self, key: Key) {
+        let entry = self.entry_mut(key.index());
+        assert!(entry.used, "released twice");
+        entry.used = false;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.used -= 1;
+        self.free.push(key.0 & INDEX_MASK);
+    }
+
+    /// The entry, if `key` names one in use: any bits may be asked for.
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        let entry = self.chunks.get(key.index() / CHUNK)?.get(key.index() % CHUNK)?;
+        (entry.used && u32::from(entry.generation) == key.0 >> INDEX_BITS).then_some(&entry.value)
+    }
+
+    /// As `get`.
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let entry = self.chunks.get_mut(key.index() / CHUNK)?.get_mut(key.index() % CHUNK)?;
+        (entry.used && u32::from(entry.generation) == key.0 >> INDEX_BITS).then_some(&mut entry.value)
+    }
+
+    /// Entries in use.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes taken by the table itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.chunks.len() * CHUNK * size_of::<Entry<T>>()
+    }
+
+    /// Keys of all entries in use that `wanted` says yes to. For rare events (a peer's death, close): walks the table.
+    pub(crate) fn keys_where(&self, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (chunk_index, chunk) in self.chunks.iter().enumerate() {
+            for (offset, entry) in chunk.iter().enumerate() {
+                if entry.used && wanted(&entry.value) {
+                    let index = u32::try_from(chunk_index * CHUNK + offset).expect("bounded by INDEX_BITS");
+                    keys.push(Key((u32::from(entry.generation) << INDEX_BITS) | index));
+                }
+            }
+        }
+        keys
+    }
+
+    fn entry_mut(&mut self, index: usize) -> &mut Entry<T> {
+        &mut self.chunks[index / CHUNK][index % CHUNK]
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Option<()> {
+        let first = self.chunks.len() * CHUNK;
+        if first + CHUNK > INDEX_MASK as usize {
+            return None;
+        }
+        self.chunks
+            .push((0..CHUNK).map(|_| Entry { generation: 0, used: false, value: T::default() }).collect());
+        self.free
+            .extend((first..first + CHUNK).rev().map(|index| u32::try_from(index).expect("checked above")));
+        Some(())
+    }
+}
+
+impl<T: Default> core::ops::Index<Key> for Slab<T> {
+    type Output = T;
+    fn index(&self, key: Key) -> &T {
+        self.get(key).expect("a key we hold names a live entry")
+    }
+}
+
+impl<T: Default> core::ops::IndexMut<Key> for Slab<T> {
+    fn index_mut(&mut self, key: Key) -> &mut T {
+        self.get_mut(key).expect("a key we hold names a live entry")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_released_key_names_nothing() {
+        let mut slab = Slab::<u32>::new();
+        let first = slab.take().unwrap();
+        slab[first] = 7;
+        slab.release(first);
+        assert_eq!(slab.get(first), None);
+        let second = slab.take().unwrap();
+        assert_ne!(first, second);
+        assert_eq!(slab.get(first), None);
+        assert_eq!(slab[second], 7, "the value survives for reuse");
+    }
+
+    #[test]
+    fn any_wire_value_is_harmless() {
+        let mut slab = Slab::<u8>::new();
+        let key = slab.take().unwrap();
+        for value in [0, 1, 63, 64, u32::MAX, 0x00ff_ffff, key.to_wire() ^ 0x0100_0000] {
+            let named = Key::from_wire(value);
+            assert_eq!(slab.get(named).is_some(), named == key);
+        }
+    }
+
+    #[test]
+    fn grows_and_counts() {
+        let mut slab = Slab::<usize>::new();
+        let keys: Vec<_> = (0..1000).map(|_| slab.take().unwrap()).collect();
+        for (value, key) in keys.iter().enumerate() {
+            slab[*key] = value;
+        }
+        assert_eq!(slab.len(), 1000);
+        assert_eq!(slab.keys_where(|value| *value >= 990).len(), 10);
+        for key in keys {
+            slab.release(key);
+        }
+        assert_eq!(slab.len(), 0);
+    }
+}

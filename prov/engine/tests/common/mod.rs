@@ -1,0 +1,223 @@
+//! Endpoints on a network of queues: no loss unless a test asks for it, time moves by hand. The simulator is for schedules; this is for semantics.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use rdgram_engine::*;
+
+type Queue = VecDeque<(SocketAddr, Vec<u8>)>;
+
+/// What all datapaths of a test share.
+#[derive(Default)]
+pub(crate) struct Net {
+    queues: HashMap<SocketAddr, Queue>,
+    pub(crate) now_ns: u64,
+    /// Decides for each datagram whether it is lost.
+    pub(crate) lose: Option<Box<dyn FnMut(&SocketAddr, &[u8]) -> bool>>,
+    /// Reported to senders whose destination does not exist.
+    pub(crate) unreachable: VecDeque<(SocketAddr, SocketAddr)>,
+    pub(crate) sent: u64,
+    random: u64,
+}
+
+pub(crate) type SharedNet = Rc<RefCell<Net>>;
+
+pub(crate) struct Path {
+    net: SharedNet,
+    address: SocketAddr,
+    incarnation: u64,
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        self.net.borrow_mut().queues.remove(&self.address);
+    }
+}
+
+impl Datapath for Path {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.net.borrow().now_ns)
+    }
+    fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+    fn route_mtu(&self, _destination: SocketAddr) -> u16 {
+        1500
+    }
+    fn receive_buffer(&self) -> usize {
+        8 << 20
+    }
+    fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received {
+        let mut datagrams = 0;
+        loop {
+            let next = self.net.borrow_mut().queues.get_mut(&self.address).and_then(VecDeque::pop_front);
+            let Some((source, bytes)) = next else { return Received { datagrams, drained: true } };
+            sink(Datagram { source, bytes: &bytes, congestion_experienced: false });
+            datagrams += 1;
+        }
+    }
+    fn transmit(&mut self, batch: &TxBatch) -> Transmitted {
+        let mut bytes = Vec::new();
+        for packet in batch.packets() {
+            batch.gather(packet, &mut bytes);
+            let mut net = self.net.borrow_mut();
+            net.sent += 1;
+            let mut lose = net.lose.take();
+            let lost = lose.as_mut().is_some_and(|lose| lose(&packet.destination, &bytes));
+            net.lose = lose;
+            if lost {
+                continue;
+            }
+            match net.queues.get_mut(&packet.destination) {
+                Some(queue) => queue.push_back((self.address, bytes.clone())),
+                None => net.unreachable.push_back((self.address, packet.destination)),
+            }
+        }
+        Transmitted { taken: batch.packets().len(), stopped: None }
+    }
+    fn poll_error(&mut self) -> Option<PathError> {
+        let mut net = self.net.borrow_mut();
+        let index = net.unreachable.iter().position(|(source, _)| *source == self.address)?;
+        let (_, destination) = net.unreachable.remove(index)?;
+        Some(PathError { destination, kind: PathErrorKind::PortUnreachable })
+    }
+    fn random(&mut self) -> u64 {
+        let mut net = self.net.borrow_mut();
+        net.random =
+            net.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        net.random
+    }
+    fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+}
+
+/// A process with one endpoint, one queue and one address vector.
+pub(crate) struct Node {
+    pub(crate) domain: Domain<Path>,
+    pub(crate) ep: EpId,
+    pub(crate) cq: CqId,
+    pub(crate) av: AvId,
+    pub(crate) cntr: CntrId,
+    pub(crate) address: SocketAddr,
+    net: SharedNet,
+}
+
+pub(crate) fn net() -> SharedNet {
+    Rc::new(RefCell::new(Net { now_ns: 1, ..Net::default() }))
+}
+
+impl Node {
+    pub(crate) fn new(net: &SharedNet, port: u16) -> Self {
+        Self::with(net, port, EpConfig::default(), u64::from(port))
+    }
+
+    pub(crate) fn with(net: &SharedNet, port: u16, config: EpConfig, incarnation: u64) -> Self {
+        let address = SocketAddr::from(([10, 0, 0, 1], port));
+        net.borrow_mut().queues.insert(address, Queue::new());
+        let mut domain = Domain::new();
+        let cq = domain.cq_open(16);
+        let av = domain.av_open(4);
+        let cntr = domain.cntr_open();
+        let ep = domain.ep_open(config, Path { net: net.clone(), address, incarnation });
+        domain.ep_bind_cq(ep, cq, Direction::Transmit).unwrap();
+        domain.ep_bind_cq(ep, cq, Direction::Receive).unwrap();
+        domain.ep_bind_cntr(ep, cntr, CounterEvents::SEND | CounterEvents::RECV).unwrap();
+        domain.ep_bind_av(ep, av).unwrap();
+        domain.ep_enable(ep).unwrap();
+        Self { domain, ep, cq, av, cntr, address, net: net.clone() }
+    }
+
+    pub(crate) fn knows(&mut self, other: &Node) -> FiAddr {
+        self.domain.av_insert(self.av, other.address)
+    }
+
+    /// The next entry of the queue.
+    pub(crate) fn next(&mut self) -> Option<Result<Completion, Failure>> {
+        match self.domain.cq_pop(self.cq) {
+            Ok(None) => None,
+            Ok(Some(completion)) => Some(Ok(completion)),
+            Err(FailurePending) => self.domain.cq_pop_failure(self.cq).map(Err),
+        }
+    }
+
+    pub(crate) fn all(&mut self) -> Vec<Result<Completion, Failure>> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// From now on `lose` decides for each datagram of the network whether it is lost.
+    pub(crate) fn lose(&self, lose: impl FnMut(&SocketAddr, &[u8]) -> bool + 'static) {
+        self.net.borrow_mut().lose = Some(Box::new(lose));
+    }
+
+    pub(crate) fn time_passes(&self, micros: u64) {
+        self.net.borrow_mut().now_ns += micros * 1000;
+    }
+
+    pub(crate) fn send(&mut self, to: FiAddr, bytes: &[u8], tag: Option<u64>, context: usize) {
+        self.send_with(to, bytes, tag, None, context, OpFlags::COMPLETION).unwrap();
+    }
+
+    pub(crate) fn send_with(
+        &mut self,
+        to: FiAddr,
+        bytes: &[u8],
+        tag: Option<u64>,
+        data: Option<u64>,
+        context: usize,
+        flags: OpFlags,
+    ) -> Result<(), SubmitError> {
+        let slices = [slice(bytes)];
+        self.domain.send(self.ep, &SendOp { destination: to, slices: &slices, tag, data, context, flags })
+    }
+
+    pub(crate) fn recv(&mut self, from: FiAddr, buffer: &mut [u8], tag: Option<(u64, u64)>, context: usize) {
+        self.recv_with(from, buffer, tag, context, OpFlags::COMPLETION);
+    }
+
+    pub(crate) fn recv_with(
+        &mut self,
+        from: FiAddr,
+        buffer: &mut [u8],
+        tag: Option<(u64, u64)>,
+        context: usize,
+        flags: OpFlags,
+    ) {
+        let slices = [slice(buffer)];
+        let matching = Match { source: from, tag: tag.map(|(tag, ignore)| TagMatch { tag, ignore }) };
+        self.domain.recv(self.ep, &RecvOp { matching, slices: &slices, context, flags }).unwrap();
+    }
+}
+
+/// Describes test memory, which outlives every operation of its test.
+pub(crate) fn slice(bytes: &[u8]) -> UserSlice {
+    // SAFETY: tests keep their buffers alive until the operations on them have completed, and look at receive buffers only afterwards.
+    unsafe { UserSlice::new(bytes.as_ptr().cast_mut(), bytes.len()) }
+}
+
+/// Progresses all nodes until nothing happens any more, moving time on in between.
+pub(crate) fn settle(nodes: &mut [&mut Node]) {
+    let mut idle = 0;
+    for _ in 0..20_000 {
+        let mut worked = false;
+        for node in nodes.iter_mut() {
+            worked |= node.domain.progress();
+        }
+        nodes[0].time_passes(if worked { 10 } else { 500 });
+        idle = if worked { 0 } else { idle + 1 };
+        if idle > 20 && nodes.iter().all(|node| node.domain.is_quiet()) {
+            return;
+        }
+        if idle > 400 {
+            return;
+        }
+    }
+    panic!("traffic never settles");
+}
+
+/// Bytes that tell where they belong.
+pub(crate) fn pattern(seed: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|index| u8::try_from((index * 31 + seed * 17 + index / 251) % 256).unwrap()).collect()
+}
