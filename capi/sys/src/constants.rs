@@ -116,4 +116,4 @@ pub const OFI_CORE_PROV_ONLY: u64 = 1 << 59;
 
 /// Byte of `fi_provider.context` (counted from the start of `fi_provider`) that keeps util providers from layering
 /// over this one. It belongs to the core and has stood at this place from 1.17 to 2.6.
-pub const OFI_DISABLE_LAYERING_OFFSET: usize = 8 + 13;
+pub const OFI_DISABLE_LAYERING_OFFSET: usize = 13;
