@@ -363,3 +363,50 @@ impl Sender {
 fn total(iovecs: &[libc::iovec]) -> usize {
     iovecs.iter().map(|iovec| iovec.iov_len).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    /// How often a datagram or train is tried again that always fails with `error`, up to ten times, and what then.
+    fn decided(error: i32, datagrams: usize) -> (u32, Option<Stop>) {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = Socket::open(local, &Options::default()).expect("opens");
+        let mut errors = ErrorQueue::new();
+        let mut sender = Sender::new(true);
+        let segment = SegmentSize::new(100);
+        sender.messages.push(Message {
+            name: Name::new(socket.local()),
+            segment,
+            datagrams,
+            pieces: datagrams,
+        });
+        let mut again = 0;
+        while again < 10 {
+            match sender.judge(error, Mode::Many, &socket, &mut errors) {
+                Next::Again(_) => again += 1,
+                Next::Stop(stop) => return (again, Some(stop)),
+            }
+        }
+        (again, None)
+    }
+
+    #[test]
+    fn errors_are_told_apart() {
+        assert_eq!(decided(libc::EAGAIN, 1), (0, Some(Stop::Blocked)));
+        assert_eq!(decided(libc::ENOBUFS, 5), (0, Some(Stop::Blocked)));
+        assert_eq!(decided(libc::EPERM, 1), (0, Some(Stop::Unreachable(libc::EPERM))));
+        assert_eq!(decided(libc::EINVAL, 1), (0, Some(Stop::Unreachable(libc::EINVAL))));
+        // These may be about an earlier datagram: not believed at once.
+        assert_eq!(decided(libc::EHOSTUNREACH, 1), (3, Some(Stop::Unreachable(libc::EHOSTUNREACH))));
+        assert_eq!(decided(libc::ENETUNREACH, 5), (3, Some(Stop::Unreachable(libc::ENETUNREACH))));
+        assert_eq!(decided(libc::EMSGSIZE, 1), (3, Some(Stop::TooBig(Some(u16::MAX)))));
+        // And this always is.
+        assert_eq!(decided(libc::ECONNREFUSED, 1), (3, Some(Stop::Blocked)));
+        // A signal, and what may be the train's fault.
+        for (error, datagrams) in [(libc::EINTR, 1), (libc::EINVAL, 5), (libc::EMSGSIZE, 5), (libc::EIO, 5)] {
+            assert_eq!(decided(error, datagrams), (10, None), "errno {error}");
+        }
+    }
+}

@@ -5,8 +5,8 @@ mod common;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
-use common::{Batch, Packet, pattern, receive};
-use rdgram_udp::{NetworkError, NetworkErrorKind, Options, Sent, Stop, Udp};
+use common::{Batch, Packet, pattern, receive, wait};
+use rdgram_udp::{NetworkError, NetworkErrorKind, Options, Received, Sent, Stop, Udp};
 
 const LOCAL: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
@@ -88,6 +88,29 @@ fn batches_arrive_byte_for_byte() {
             }
             assert_eq!(sender.segmentation(), options.segmentation, "nothing here speaks against trains");
         }
+    }
+}
+
+#[test]
+fn a_run_goes_out_as_one_train_and_comes_in_at_once() {
+    for local in LOCAL {
+        let mut sender = open(local, &Options::default());
+        let mut receiver = open(local, &Options::default());
+        let plain = UdpSocket::bind(local).expect("binds");
+        set_option(&plain, libc::SOL_UDP, libc::UDP_GRO, 1);
+        let run = |to| {
+            (0..45).map(|index| Packet::new(to, pattern(index, if index < 44 { 1400 } else { 9 }))).collect()
+        };
+        let batch: Vec<_> = run(plain.local_addr().expect("is bound"));
+        assert_eq!(sender.send(&Batch(&batch)), Sent { taken: 45, stopped: None });
+        let mut whole = vec![0; 65_536];
+        assert_eq!(plain.recv(&mut whole).expect("receives"), 44 * 1400 + 9, "all in one");
+
+        let batch: Vec<_> = run(receiver.local_address());
+        assert_eq!(sender.send(&Batch(&batch)), Sent { taken: 45, stopped: None });
+        assert!(wait(&receiver));
+        let received = receiver.receive(&mut |_| {});
+        assert_eq!(received, Received { datagrams: 45, drained: true });
     }
 }
 
