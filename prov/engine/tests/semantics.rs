@@ -90,7 +90,7 @@ fn a_long_message_is_truncated_and_its_sender_does_not_notice() {
     let (mut a, mut b, to_b, _) = two();
     for length in [100, 9000, 100_000] {
         let message = pattern(1, length);
-        let mut buffer = vec![0xee; 60];
+        let mut buffer = [0xee; 60];
         a.send(to_b, &message, None, 5);
         b.recv_with(ANY, &mut buffer[..50], None, 6, OpFlags::COMPLETION);
         settle(&mut [&mut a, &mut b]);
@@ -165,13 +165,13 @@ fn peek_claim_and_discard() {
         assert!(b.next().unwrap().unwrap().flags.contains(CompletionFlags::CLAIM));
         b.domain.peek(b.ep, any, Peek::Discard, 4).unwrap();
         assert_eq!(b.next().unwrap().unwrap().context, 4);
-        let (mut got_third, mut got_first) = (vec![0; length], vec![0; length]);
+        let (mut got_third, got_first) = (vec![0; length], vec![0; length]);
         b.recv(ANY, &mut got_third, Some((5, 0)), 5);
         settle(&mut [&mut a, &mut b]);
         assert_eq!(b.next().unwrap().unwrap().context, 5);
         assert_eq!(got_third, third);
         assert_eq!(b.domain.claim(b.ep, 99, &[]), Err(SubmitError::NotFound));
-        b.domain.claim(b.ep, 3, &[slice(&mut got_first)]).unwrap();
+        b.domain.claim(b.ep, 3, &[slice(&got_first)]).unwrap();
         settle(&mut [&mut a, &mut b]);
         assert_eq!(b.next().unwrap().unwrap().context, 3);
         assert_eq!(got_first, first);
@@ -346,8 +346,8 @@ fn everything_survives_loss() {
             b.recv(ANY, &mut buffers[number / 2], Some((1, 0)), number / 2);
         }
     }
-    for number in 30..60 {
-        b.recv(ANY, &mut buffers[number], Some((1, 0)), number);
+    for (number, buffer) in buffers.iter_mut().enumerate().skip(30) {
+        b.recv(ANY, buffer, Some((1, 0)), number);
     }
     settle(&mut [&mut a, &mut b]);
     assert_eq!(b.all().iter().filter(|entry| entry.is_ok()).count(), 60);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use rdgram_engine::*;
 
+type Lose = Box<dyn FnMut(&SocketAddr, &[u8]) -> bool>;
 type Queue = VecDeque<(SocketAddr, Vec<u8>)>;
 
 /// What all datapaths of a test share.
@@ -15,7 +16,7 @@ pub(crate) struct Net {
     queues: HashMap<SocketAddr, Queue>,
     pub(crate) now_ns: u64,
     /// Decides for each datagram whether it is lost.
-    pub(crate) lose: Option<Box<dyn FnMut(&SocketAddr, &[u8]) -> bool>>,
+    pub(crate) lose: Option<Lose>,
     /// Reported to senders whose destination does not exist.
     pub(crate) unreachable: VecDeque<(SocketAddr, SocketAddr)>,
     pub(crate) sent: u64,
