@@ -26,6 +26,9 @@ pub(crate) const TWO_SIDED_AND_COLLECTIVE: &[&str] = &[
     "Barrier",
 ];
 
+/// What IMB prints when all its benchmarks are through.
+pub(crate) const COMPLETED: &str = "# All processes entering MPI_Finalize";
+
 /// One row: the message size and the columns after the repetition count.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
@@ -55,6 +58,11 @@ pub(crate) fn tables(output: &str) -> BTreeMap<String, Vec<Row>> {
         }
     }
     tables
+}
+
+/// How many sizes IMB began and gave up because its time for the table was over.
+pub(crate) fn left_out(output: &str) -> usize {
+    output.lines().filter(|line| line.contains(" time-out.;")).count()
 }
 
 /// Repetitions and what was measured, after the size where the benchmark has messages.
@@ -96,6 +104,15 @@ mod tests {
     #[test]
     fn a_table_without_sizes_keeps_its_times() {
         assert_eq!(tables(OUTPUT)["Barrier"], [Row { bytes: 0, columns: vec![4.03, 4.14, 4.08] }]);
+    }
+
+    #[test]
+    fn sizes_given_up_are_counted() {
+        assert_eq!(left_out(OUTPUT), 0);
+        assert_eq!(
+            left_out("       262144 time-out.; Time limit (secs_per_sample * msg_sizes_list_len) is over;\n"),
+            1
+        );
     }
 
     #[test]
