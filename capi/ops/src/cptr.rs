@@ -135,7 +135,6 @@ impl Slices {
     pub(crate) fn as_slice(&self) -> &[UserSlice] {
         &self.slices[..self.count]
     }
-
 }
 
 /// Bytes of all pieces; an impossible sum is refused.
@@ -197,7 +196,10 @@ mod tests {
         let none = unsafe { Slices::many(core::ptr::null(), 0) }.map(|slices| slices.as_slice().len());
         assert_eq!(none, Ok(0));
         // SAFETY: null with a count is refused before it is read.
-        assert_eq!(unsafe { Slices::many(core::ptr::null(), 1) }.map(|slices| slices.count), Err(Errno::INVAL));
+        assert_eq!(
+            unsafe { Slices::many(core::ptr::null(), 1) }.map(|slices| slices.count),
+            Err(Errno::INVAL)
+        );
     }
 
     #[test]

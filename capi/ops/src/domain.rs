@@ -1,11 +1,181 @@
 //! Domains: what one lock covers, shared by every object opened on it.
 //!
-//! Responsible for the lock, the latch, the fork check and progress. Must never match on the threading level after the domain is open.
+//! Responsible for the lock, the latch, the fork check and progress. The flavour of the lock is a type chosen when the domain is opened: must never look at
+//! the threading level after that.
 
 use core::ffi::{c_int, c_void};
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use std::io::Write as _;
 use std::sync::Arc;
 
+use rdgram_host::{HostDatapath, fork};
+use rdgram_sync::{Caller, Guarded, Latch, Mutual, Serialize};
 use rdgram_sys as sys;
+
+use crate::address::Family;
+use crate::ep::EpState;
+use crate::errno::{Errno, Result, to_c};
+use crate::fid::{self, Face, Object};
+use crate::guard::{Bomb, entry};
+use crate::wait::Waits;
+use crate::{av, cntr, cptr, cq, ep, mr, stubs};
+
+/// The engine over the real world.
+pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
+
+/// Reads of a queue that found something before progress is made all the same: a queue that is never empty must not keep packets waiting.
+const READS_PER_PROGRESS: u32 = 8;
+
+/// What the lock covers.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Everything that is not of libfabric.
+    pub(crate) engine: Engine,
+    /// Who may be blocked.
+    pub(crate) waits: Waits,
+    /// What libfabric knows of the endpoints; an endpoint's slot is its index for life.
+    pub(crate) endpoints: Vec<Option<EpState>>,
+    reads: u32,
+}
+
+impl State {
+    /// Receives, times out, transmits, for every endpoint of the domain.
+    pub(crate) fn progress(&mut self) {
+        self.reads = 0;
+        self.engine.progress();
+    }
+
+    /// Whether a read that found something may return without progress.
+    #[inline]
+    pub(crate) fn may_skip_progress(&mut self) -> bool {
+        self.reads += 1;
+        self.reads < READS_PER_PROGRESS
+    }
+}
+
+/// What the objects of a domain share.
+#[derive(Debug)]
+pub(crate) struct Shared<S: Serialize> {
+    guarded: ManuallyDrop<Guarded<S, State>>,
+    latch: Latch,
+    told: Latch,
+    generation: u64,
+    /// The version of the API that the application was written for.
+    pub(crate) api_version: u32,
+    /// How peers' addresses are given (`fi_info.addr_format`).
+    pub(crate) family: Family,
+    /// Keys of memory regions are ours to choose (`FI_MR_PROV_KEY`, `FI_MR_BASIC`).
+    pub(crate) provider_keys: bool,
+    _fabric: Arc<()>,
+}
+
+impl<S: Serialize> Shared<S> {
+    /// Does something under the lock.
+    #[inline]
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
+        if self.is_inherited() {
+            return Err(self.refuse_inherited());
+        }
+        let mut guard = self.guarded.enter();
+        if self.latch.is_set() {
+            return Err(Errno::OTHER);
+        }
+        let bomb = Bomb::arm(&self.latch);
+        let state = &mut *guard;
+        let result = work(state);
+        if state.waits.any_armed() {
+            state.tighten();
+        }
+        bomb.disarm();
+        result
+    }
+
+    /// The process was forked after the domain was opened: the sockets and the peers belong to the parent.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        fork::generation() != self.generation
+    }
+
+    #[cold]
+    fn refuse_inherited(&self) -> Errno {
+        if self.told.set() {
+            let text = b"rdgram: this process was forked: objects opened before the fork cannot be used here; open new ones\n";
+            // A closed stderr is the user's choice. Nothing is locked: the parent's other threads may have held any lock at the fork.
+            let mut stderr = ManuallyDrop::new(unlocked_stderr());
+            let _ = stderr.write_all(text);
+        }
+        Errno::OTHER
+    }
+}
+
+/// The descriptor itself, without the standard library's lock.
+fn unlocked_stderr() -> std::fs::File {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: used for one write and never closed (the caller wraps it in `ManuallyDrop`); a closed descriptor only makes the write fail.
+    unsafe { std::fs::File::from_raw_fd(libc::STDERR_FILENO) }
+}
+
+impl<S: Serialize> Drop for Shared<S> {
+    fn drop(&mut self) {
+        let untouched = !self.is_inherited() || self.guarded.try_enter().is_some();
+        if untouched {
+            // SAFETY: dropped here and never used again.
+            unsafe { ManuallyDrop::drop(&mut self.guarded) };
+        }
+        // Otherwise another thread of the parent was inside at the fork: what it left half-made is memory to leak, not to walk through.
+    }
+}
+
+/// `fid_domain`.
+#[repr(C)]
+pub(crate) struct Domain<S: Serialize> {
+    face: Face<sys::fid_domain>,
+    shared: Arc<Shared<S>>,
+}
+
+// SAFETY: `repr(C)`, and `Face<fid_domain>` is the first field.
+unsafe impl<S: Serialize> Object for Domain<S> {
+    type Fid = sys::fid_domain;
+    const CLASS: usize = fid::class_of(sys::FI_CLASS_DOMAIN);
+}
+
+impl<S: Serialize> Domain<S> {
+    /// What the children of a domain share.
+    pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
+        &self.shared
+    }
+}
+
+/// The tables of a domain, for one flavour of lock.
+struct Tables<S>(PhantomData<S>);
+
+impl<S: Serialize> Tables<S> {
+    const FID: &'static sys::fi_ops = &sys::fi_ops { close: Some(close::<S>), ..stubs::FID };
+    const DOMAIN: &'static sys::abi::OpsDomain = &sys::abi::OpsDomain {
+        base: sys::fi_ops_domain {
+            size: size_of::<sys::abi::OpsDomain>(),
+            av_open: Some(av::open::<S>),
+            cq_open: Some(cq::open::<S>),
+            endpoint: Some(ep::open::<S>),
+            scalable_ep: Some(stubs::int4),
+            cntr_open: Some(cntr::open::<S>),
+            poll_open: Some(stubs::int3),
+            stx_ctx: Some(stubs::int4),
+            srx_ctx: Some(stubs::int4),
+            query_atomic: Some(stubs::int5),
+            query_collective: Some(stubs::int4),
+            endpoint2: Some(ep::open2::<S>),
+        },
+        xpu_ctx: Some(stubs::refused),
+    };
+    const MR: &'static sys::fi_ops_mr = &sys::fi_ops_mr {
+        size: size_of::<sys::fi_ops_mr>(),
+        reg: Some(mr::reg::<S>),
+        regv: Some(mr::regv::<S>),
+        regattr: Some(mr::regattr::<S>),
+    };
+}
 
 /// `fi_domain`: opens a domain of a fabric whose application asked for `api_version`. The domain holds `fabric` until it is closed: the fabric counts
 /// its children by it (`Arc::strong_count`).
@@ -19,8 +189,85 @@ pub(crate) unsafe fn open(
     domain: *mut *mut sys::fid_domain,
     context: *mut c_void,
 ) -> c_int {
-    let _ = (fabric, api_version, info, domain, context);
-    -sys::FI_ENOSYS
+    entry(|| {
+        // SAFETY: the caller promises it.
+        let info = unsafe { cptr::required(info.cast_const()) };
+        to_c(info.and_then(|info| {
+            let attributes = Attributes::read(api_version, info)?;
+            let fid = if attributes.one_thread_at_a_time {
+                publish::<Caller>(fabric, &attributes, context)
+            } else {
+                publish::<Mutual>(fabric, &attributes, context)
+            };
+            // SAFETY: the caller promises it.
+            unsafe { cptr::give(domain, fid) };
+            Ok(())
+        }))
+    })
+}
+
+/// What of `fi_info` decides how a domain is made.
+#[derive(Clone, Copy, Debug)]
+struct Attributes {
+    api_version: u32,
+    one_thread_at_a_time: bool,
+    family: Family,
+    provider_keys: bool,
+}
+
+impl Attributes {
+    fn read(api_version: u32, info: &sys::fi_info) -> Result<Self> {
+        // SAFETY: `fi_info` points to its attributes or to nothing.
+        let attributes = unsafe { cptr::required(info.domain_attr.cast_const()) }?;
+        let family = Family::of_format(info.addr_format).ok_or(Errno::INVAL)?;
+        let keys = sys::FI_MR_BASIC | sys::FI_MR_PROV_KEY;
+        Ok(Self {
+            api_version,
+            one_thread_at_a_time: attributes.threading == sys::FI_THREAD_DOMAIN,
+            family,
+            provider_keys: attributes.mr_mode & keys != 0,
+        })
+    }
+}
+
+fn publish<S: Serialize>(
+    fabric: Arc<()>,
+    attributes: &Attributes,
+    context: *mut c_void,
+) -> *mut sys::fid_domain {
+    let state = State { engine: Engine::new(), waits: Waits::default(), endpoints: Vec::new(), reads: 0 };
+    // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
+    let guarded = unsafe { Guarded::<S, State>::new(state) };
+    let shared = Arc::new(Shared {
+        guarded: ManuallyDrop::new(guarded),
+        latch: Latch::new(),
+        told: Latch::new(),
+        generation: fork::generation(),
+        api_version: attributes.api_version,
+        family: attributes.family,
+        provider_keys: attributes.provider_keys,
+        _fabric: fabric,
+    });
+    let face = sys::fid_domain {
+        fid: fid::head(Domain::<S>::CLASS, context, Tables::<S>::FID),
+        ops: fid::table(&Tables::<S>::DOMAIN.base),
+        mr: fid::table(Tables::<S>::MR),
+    };
+    fid::publish(Box::new(Domain { face: Face::new(face), shared }))
+}
+
+/// `fi_close` of a domain: refused while anything opened on it is open.
+unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
+    entry(|| {
+        // SAFETY: called through the table of this type.
+        let domain = unsafe { fid::object::<Domain<S>>(fid.cast()) };
+        if Arc::strong_count(&domain.shared) > 1 {
+            return Errno::BUSY.negative();
+        }
+        // SAFETY: closing ends the fid's life.
+        drop(unsafe { fid::reclaim::<Domain<S>>(fid.cast()) });
+        0
+    })
 }
 
 /// `fi_trywait` for one object of a domain: FI_CLASS_CQ and FI_CLASS_CNTR. `-FI_EAGAIN` when something is pending, 0 when the caller may block on the
@@ -29,6 +276,28 @@ pub(crate) unsafe fn open(
 /// # Safety
 /// `fid` is a live fid of one of our completion queues or counters.
 pub(crate) unsafe fn trywait(fid: *mut sys::fid) -> c_int {
-    let _ = fid;
-    -sys::FI_ENOSYS
+    const CQ: usize = fid::class_of(sys::FI_CLASS_CQ);
+    const CNTR: usize = fid::class_of(sys::FI_CLASS_CNTR);
+    // The flavour of the domain is behind the object's own table: `control` is where the table is known.
+    // SAFETY: the caller promises a live fid.
+    match unsafe { fid::class(fid) } {
+        // SAFETY: as above.
+        CQ | CNTR => unsafe { control_trywait(fid) },
+        _ => Errno::INVAL.negative(),
+    }
+}
+
+/// Our own command of `fi_control`, far from libfabric's: `fi_trywait` arrives at the fabric, which does not know the flavour of the object's lock.
+pub(crate) const CONTROL_TRYWAIT: c_int = 0x7264_0001;
+
+unsafe fn control_trywait(fid: *mut sys::fid) -> c_int {
+    // SAFETY: a live fid has a table.
+    let ops = unsafe { (*fid).ops };
+    // SAFETY: as above.
+    let control = unsafe { (*ops).control };
+    match control {
+        // SAFETY: the object's own operation, which takes no argument with this command.
+        Some(control) => unsafe { control(fid, CONTROL_TRYWAIT, core::ptr::null_mut()) },
+        None => Errno::INVAL.negative(),
+    }
 }

@@ -1,1 +1,636 @@
-//! Being written.
+//! Endpoints: opening, binding, enabling, closing.
+//!
+//! Responsible for `fid_ep` and for what libfabric knows of an endpoint that the engine does not: flags, limits, bindings until it is enabled. The engine's
+//! endpoint exists from enable to close. Must never look at a message.
+
+mod closing;
+mod options;
+
+use core::ffi::{c_int, c_void};
+use core::marker::PhantomData;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::Arc;
+
+use rdgram_engine::{AvId, CntrId, CounterEvents, CqId, Datapath as _, Direction, EpConfig, EpId, OpFlags};
+use rdgram_host::{HostDatapath, SocketOptions, interfaces};
+use rdgram_sync::Serialize;
+use rdgram_sys as sys;
+
+use crate::address::{self, Family};
+use crate::av::Av;
+use crate::cntr::Cntr;
+use crate::cq::Cq;
+use crate::domain::{Domain, Engine, Shared, State};
+use crate::eq::{self, EventSink};
+use crate::errno::{Errno, Result, to_c};
+use crate::fid::{self, Child, Object};
+use crate::flags::{self, Reporting};
+use crate::guard::entry;
+use crate::info::offer;
+use crate::param::{Settings, settings};
+use crate::{cm, cptr, log, msg, stubs, tagged};
+
+/// `fid_ep`.
+#[repr(C)]
+pub(crate) struct Ep<S: Serialize> {
+    child: Child<sys::fid_ep>,
+    shared: Arc<Shared<S>>,
+    slot: usize,
+}
+
+// SAFETY: `repr(C)`, and `Child<fid_ep>` is the first field.
+unsafe impl<S: Serialize> Object for Ep<S> {
+    type Fid = sys::fid_ep;
+    const CLASS: usize = fid::class_of(sys::FI_CLASS_EP);
+}
+
+/// Untagged or tagged messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `fi_msg(3)`.
+    Untagged,
+    /// `fi_tagged(3)`.
+    Tagged,
+}
+
+impl Kind {
+    /// The tag, where there is one.
+    #[inline]
+    pub(crate) fn tag(self, tag: u64) -> Option<u64> {
+        match self {
+            Self::Untagged => None,
+            Self::Tagged => Some(tag),
+        }
+    }
+}
+
+/// What bounds one kind of messages, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Largest message.
+    pub(crate) message: usize,
+    /// Largest injected message.
+    pub(crate) inject: usize,
+}
+
+/// One direction of an endpoint.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// `op_flags`, as the application gave them.
+    op_flags: u64,
+    /// When completions are written.
+    pub(crate) reporting: Reporting,
+    /// What `op_flags` and the binding mean for calls without flags of their own.
+    pub(crate) call: OpFlags,
+    queue: Option<(CqId, Arc<()>)>,
+}
+
+/// From open to enable a bound socket, then an endpoint of the engine's.
+#[derive(Debug)]
+enum Phase {
+    Made(HostDatapath),
+    Enabled(EpId),
+    /// Something failed half-way, or it is being closed.
+    Gone,
+}
+
+/// What libfabric knows of an endpoint: under the domain's lock.
+#[derive(Debug)]
+pub(crate) struct EpState {
+    phase: Phase,
+    socket: RawFd,
+    config: EpConfig,
+    /// Sends.
+    pub(crate) tx: Way,
+    /// Receives.
+    pub(crate) rx: Way,
+    /// Receives match by source too (FI_DIRECTED_RECV).
+    pub(crate) directed: bool,
+    limits: [Limits; 2],
+    needs: Needs,
+    sizes: Sizes,
+    av: Option<(AvId, Arc<()>)>,
+    counters: Vec<(CntrId, CounterEvents, Arc<()>)>,
+    sink: Option<EventSink>,
+}
+
+/// Which queues an endpoint of these capabilities cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Needs {
+    transmit: bool,
+    receive: bool,
+    source: bool,
+}
+
+/// `tx_attr.size` and `rx_attr.size`.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    tx: usize,
+    rx: usize,
+}
+
+impl EpState {
+    /// The engine's name of it, once enabled.
+    #[inline]
+    pub(crate) fn id(&self) -> Option<EpId> {
+        match self.phase {
+            Phase::Enabled(id) => Some(id),
+            Phase::Made(_) | Phase::Gone => None,
+        }
+    }
+
+    /// What bounds messages of a kind.
+    #[inline]
+    pub(crate) fn limits(&self, kind: Kind) -> Limits {
+        self.limits[usize::from(kind == Kind::Tagged)]
+    }
+
+    fn name(&self, engine: &Engine) -> Result<SocketAddr> {
+        match &self.phase {
+            Phase::Made(datapath) => Ok(datapath.local_address()),
+            Phase::Enabled(id) => Ok(engine.ep_address(*id)),
+            Phase::Gone => Err(Errno::OPBADSTATE),
+        }
+    }
+
+    /// Recomputes what calls without flags mean, after `op_flags` or a binding changed.
+    fn resolve_flags(&mut self) -> Result {
+        let tx = flags::send(self.tx.op_flags, self.tx.reporting)?;
+        let rx = flags::recv(self.rx.op_flags, self.rx.reporting)?;
+        self.tx.call = tx;
+        self.rx.call = rx;
+        Ok(())
+    }
+}
+
+impl<S: Serialize> Ep<S> {
+    /// The domain's.
+    #[inline]
+    pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
+        &self.shared
+    }
+
+    /// Index of its state.
+    #[inline]
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Does something with the endpoint's state under the lock.
+    fn with<R>(&self, work: impl FnOnce(&mut EpState, &mut Engine) -> Result<R>) -> Result<R> {
+        self.shared.with(|state| {
+            let State { engine, endpoints, .. } = state;
+            let endpoint = endpoints.get_mut(self.slot).and_then(Option::as_mut).ok_or(Errno::OPBADSTATE)?;
+            work(endpoint, engine)
+        })
+    }
+
+    /// The address that peers know it by.
+    pub(crate) fn name(&self) -> Result<SocketAddr> {
+        self.with(|endpoint, engine| endpoint.name(engine))
+    }
+
+    /// Binds to another address.
+    pub(crate) fn rename(&self, name: SocketAddr) -> Result {
+        if !self.shared.family.has(name.ip()) {
+            return Err(Errno::INVAL);
+        }
+        self.with(|endpoint, _| {
+            let Phase::Made(_) = endpoint.phase else { return Err(Errno::OPBADSTATE) };
+            let datapath = open_socket(name, settings())?;
+            endpoint.socket = datapath.fd().as_raw_fd();
+            endpoint.phase = Phase::Made(datapath);
+            Ok(())
+        })
+    }
+}
+
+/// The tables of an endpoint, for one flavour of lock.
+struct Tables<S>(PhantomData<S>);
+
+impl<S: Serialize> Tables<S> {
+    const FID: &'static sys::fi_ops = &sys::fi_ops {
+        close: Some(closing::close::<S>),
+        bind: Some(bind::<S>),
+        control: Some(control::<S>),
+        ..stubs::FID
+    };
+    const EP: &'static sys::abi::OpsEp = &sys::abi::OpsEp {
+        base: sys::fi_ops_ep {
+            size: size_of::<sys::abi::OpsEp>(),
+            cancel: Some(cancel::<S>),
+            getopt: Some(options::getopt::<S>),
+            setopt: Some(options::setopt::<S>),
+            tx_ctx: Some(stubs::int5),
+            rx_ctx: Some(stubs::int5),
+            rx_size_left: Some(options::rx_size_left::<S>),
+            tx_size_left: Some(options::tx_size_left::<S>),
+        },
+        export_xpu: Some(stubs::refused),
+    };
+
+    fn face(context: *mut c_void) -> sys::fid_ep {
+        sys::fid_ep {
+            fid: fid::head(Ep::<S>::CLASS, context, Self::FID),
+            ops: fid::table(&Self::EP.base),
+            cm: fid::table(cm::Tables::<S>::CM),
+            msg: fid::table(msg::Tables::<S>::MSG),
+            rma: fid::table(stubs::RMA),
+            tagged: fid::table(tagged::Tables::<S>::TAGGED),
+            atomic: fid::table(stubs::ATOMIC),
+            collective: fid::table(stubs::COLLECTIVE),
+        }
+    }
+}
+
+/// What of `fi_info` decides how an endpoint is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attributes {
+    caps: u64,
+    tx_op_flags: u64,
+    rx_op_flags: u64,
+    tx_size: usize,
+    rx_size: usize,
+    inject: usize,
+    source: Option<SocketAddr>,
+}
+
+impl Attributes {
+    fn read(info: &sys::fi_info) -> Result<Self> {
+        // SAFETY: `fi_info` points to its attributes or to nothing.
+        let ep = unsafe { cptr::optional(info.ep_attr.cast_const()) };
+        // SAFETY: as above.
+        let tx = unsafe { cptr::optional(info.tx_attr.cast_const()) };
+        // SAFETY: as above.
+        let rx = unsafe { cptr::optional(info.rx_attr.cast_const()) };
+        if ep.is_some_and(|ep| ep.type_ != sys::FI_EP_RDM && ep.type_ != sys::FI_EP_UNSPEC) {
+            return Err(Errno::INVAL);
+        }
+        if ep.is_some_and(|ep| {
+            ep.tx_ctx_cnt == sys::FI_SHARED_CONTEXT || ep.rx_ctx_cnt == sys::FI_SHARED_CONTEXT
+        }) {
+            return Err(Errno::NOSYS);
+        }
+        // SAFETY: the address has the length that the info says.
+        let source = unsafe { cptr::array(info.src_addr.cast_const().cast::<u8>(), info.src_addrlen) };
+        let source = match source.unwrap_or_default() {
+            [] => None,
+            bytes => Some(address::decode(bytes).ok_or(Errno::INVAL)?),
+        };
+        let inject = tx.map_or(offer::INJECT_MAX, |tx| tx.inject_size);
+        Ok(Self {
+            caps: info.caps,
+            tx_op_flags: tx.map_or(0, |tx| tx.op_flags & flags::TX_OP_FLAGS),
+            rx_op_flags: rx.map_or(0, |rx| rx.op_flags & flags::RX_OP_FLAGS),
+            tx_size: tx.map_or(0, |tx| tx.size),
+            rx_size: rx.map_or(0, |rx| rx.size),
+            // The application may have cleared it; what the offer says holds in any case.
+            inject: inject.max(offer::INJECT_MAX),
+            source,
+        })
+    }
+
+    /// Which directions these capabilities use. None named is both (`fi_getinfo(3)`).
+    fn needs(&self) -> Needs {
+        let messages = self.caps & (sys::FI_MSG | sys::FI_TAGGED) != 0;
+        let neither = self.caps & (sys::FI_SEND | sys::FI_RECV) == 0;
+        Needs {
+            transmit: messages && (neither || self.caps & sys::FI_SEND != 0),
+            receive: messages && (neither || self.caps & sys::FI_RECV != 0),
+            source: self.caps & sys::FI_SOURCE != 0,
+        }
+    }
+}
+
+/// The socket options that the user's settings mean.
+fn socket_options(settings: &Settings) -> SocketOptions {
+    SocketOptions {
+        receive_buffer: settings.receive_buffer,
+        send_buffer: settings.send_buffer,
+        port_range: settings.port_range,
+        segmentation: settings.segmentation,
+        coalescing: settings.coalescing,
+    }
+}
+
+/// The engine's parameters that the user's settings mean.
+fn config(settings: &Settings, inject: usize) -> EpConfig {
+    let mut config = EpConfig {
+        eager_max: settings.eager_max,
+        inject_max: inject,
+        unexpected_pool: settings.unexpected_pool,
+        memory_ceiling: settings.memory_ceiling,
+        full_integrity: settings.full_integrity,
+        ..EpConfig::default()
+    };
+    config.transport.peer_timeout = settings.peer_timeout;
+    config
+}
+
+fn open_socket(bind: SocketAddr, settings: &Settings) -> Result<HostDatapath> {
+    let datapath = HostDatapath::open(bind, &socket_options(settings)).map_err(|error| {
+        log::warn_once("bind", &format!("no socket at {bind}: {error}"));
+        Errno::from_os(&error)
+    })?;
+    if let Some((wanted, got)) = datapath.receive_buffer_short() {
+        let text = format!(
+            "socket receive buffer: {got} bytes instead of {wanted}: large transfers from many peers are slower; \
+             raise net.core.rmem_max (sysctl -w net.core.rmem_max={wanted}) or set FI_RDGRAM_RCVBUF={got}"
+        );
+        log::log(log::Level::Info, log::Subsystem::Core, c"endpoint", format_args!("{text}"));
+    }
+    Ok(datapath)
+}
+
+/// The address to bind to when the application names none, or any: one that peers can reach.
+fn choose_address(wanted: Option<SocketAddr>, family: Family, settings: &Settings) -> Result<SocketAddr> {
+    let port = wanted.map_or(0, |wanted| wanted.port());
+    match wanted {
+        Some(wanted) if !family.has(wanted.ip()) => return Err(Errno::INVAL),
+        Some(wanted) if !wanted.ip().is_unspecified() => return Ok(wanted),
+        _ => {}
+    }
+    let all = interfaces::list().map_err(|error| Errno::from_os(&error))?;
+    let usable = interfaces::usable(all, settings.interface.as_deref()).map_err(|_| Errno::NODATA)?;
+    let same_kind = |address: IpAddr| wanted.is_none_or(|wanted| wanted.is_ipv4() == address.is_ipv4());
+    let interface =
+        usable.iter().find(|interface| family.has(interface.address) && same_kind(interface.address));
+    let interface = interface.ok_or(Errno::NODATA)?;
+    Ok(match interface.address {
+        IpAddr::V4(_) => SocketAddr::new(interface.address, port),
+        IpAddr::V6(address) => scoped(address, port, interface.scope_id),
+    })
+}
+
+fn scoped(address: Ipv6Addr, port: u16, scope: u32) -> SocketAddr {
+    SocketAddrV6::new(address, port, 0, scope).into()
+}
+
+/// `fi_endpoint2`: no flags exist for our kind of endpoints.
+pub(crate) unsafe extern "C" fn open2<S: Serialize>(
+    domain: *mut sys::fid_domain,
+    info: *mut sys::fi_info,
+    ep: *mut *mut sys::fid_ep,
+    flags: u64,
+    context: *mut c_void,
+) -> c_int {
+    if flags != 0 {
+        return Errno::INVAL.negative();
+    }
+    // SAFETY: the same promises.
+    unsafe { open::<S>(domain, info, ep, context) }
+}
+
+/// `fi_endpoint`.
+pub(crate) unsafe extern "C" fn open<S: Serialize>(
+    domain: *mut sys::fid_domain,
+    info: *mut sys::fi_info,
+    ep: *mut *mut sys::fid_ep,
+    context: *mut c_void,
+) -> c_int {
+    entry(|| {
+        // SAFETY: called through the table of this type.
+        let domain = unsafe { fid::object::<Domain<S>>(domain) };
+        // SAFETY: libfabric's caller gives a struct or nothing.
+        let info = unsafe { cptr::required(info.cast_const()) };
+        to_c(info.and_then(|info| {
+            let shared = domain.shared();
+            let state = make(&Attributes::read(info)?, shared.family)?;
+            let slot = shared.with(|domain| Ok(place(&mut domain.endpoints, state)))?;
+            let endpoint = Ep {
+                child: Child::new(Tables::<S>::face(context), shared),
+                shared: Arc::clone(shared),
+                slot,
+            };
+            // SAFETY: libfabric's caller gives a place.
+            unsafe { cptr::give(ep, fid::publish(Box::new(endpoint))) };
+            Ok(())
+        }))
+    })
+}
+
+fn make(attributes: &Attributes, family: Family) -> Result<EpState> {
+    let settings = settings();
+    let datapath = open_socket(choose_address(attributes.source, family, settings)?, settings)?;
+    let config = config(settings, attributes.inject);
+    let limits = Limits { message: offer::MESSAGE_MAX, inject: config.inject_max };
+    let way =
+        |op_flags| Way { op_flags, reporting: Reporting::default(), call: OpFlags::empty(), queue: None };
+    let mut state = EpState {
+        socket: datapath.fd().as_raw_fd(),
+        phase: Phase::Made(datapath),
+        config,
+        tx: way(attributes.tx_op_flags),
+        rx: way(attributes.rx_op_flags),
+        directed: attributes.caps & sys::FI_DIRECTED_RECV != 0,
+        limits: [limits; 2],
+        needs: attributes.needs(),
+        sizes: Sizes { tx: attributes.tx_size, rx: attributes.rx_size },
+        av: None,
+        counters: Vec::new(),
+        sink: None,
+    };
+    state.resolve_flags()?;
+    Ok(state)
+}
+
+fn place(endpoints: &mut Vec<Option<EpState>>, state: EpState) -> usize {
+    let slot = endpoints.iter().position(Option::is_none).unwrap_or(endpoints.len());
+    if slot == endpoints.len() {
+        endpoints.push(None);
+    }
+    endpoints[slot] = Some(state);
+    slot
+}
+
+/// `fi_ep_bind`.
+unsafe extern "C" fn bind<S: Serialize>(fid: *mut sys::fid, bfid: *mut sys::fid, flags: u64) -> c_int {
+    const CQ: usize = fid::class_of(sys::FI_CLASS_CQ);
+    const CNTR: usize = fid::class_of(sys::FI_CLASS_CNTR);
+    const AV: usize = fid::class_of(sys::FI_CLASS_AV);
+    const EQ: usize = fid::class_of(sys::FI_CLASS_EQ);
+    entry(|| {
+        // SAFETY: called through the table of this type.
+        let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
+        if bfid.is_null() {
+            return Errno::INVAL.negative();
+        }
+        // SAFETY: the application binds a live fid.
+        to_c(match unsafe { fid::class(bfid) } {
+            CQ => {
+                // SAFETY: as above.
+                let cq = unsafe { fid::sibling::<Cq<S>, _>(bfid, &ep.shared) };
+                cq.and_then(|cq| bind_cq(ep, cq, flags))
+            }
+            CNTR => {
+                // SAFETY: as above.
+                let cntr = unsafe { fid::sibling::<Cntr<S>, _>(bfid, &ep.shared) };
+                cntr.and_then(|cntr| bind_cntr(ep, cntr, flags))
+            }
+            AV => {
+                // SAFETY: as above.
+                let av = unsafe { fid::sibling::<Av<S>, _>(bfid, &ep.shared) };
+                av.and_then(|av| bind_av(ep, av))
+            }
+            EQ => {
+                // SAFETY: as above.
+                let sink = unsafe { eq::sink(bfid) };
+                sink.and_then(|sink| bind_eq(ep, sink))
+            }
+            _ => Err(Errno::INVAL),
+        })
+    })
+}
+
+/// Binding ends when the endpoint is enabled.
+fn not_enabled(endpoint: &EpState) -> Result {
+    if matches!(endpoint.phase, Phase::Made(_)) { Ok(()) } else { Err(Errno::OPBADSTATE) }
+}
+
+fn bind_cq<S: Serialize>(ep: &Ep<S>, cq: &Cq<S>, flags: u64) -> Result {
+    const KNOWN: u64 = sys::FI_TRANSMIT | sys::FI_RECV | sys::FI_SELECTIVE_COMPLETION;
+    if flags & !KNOWN != 0 || flags & (sys::FI_TRANSMIT | sys::FI_RECV) == 0 {
+        return Err(Errno::BADFLAGS);
+    }
+    ep.with(|endpoint, _| {
+        not_enabled(endpoint)?;
+        let reporting = Reporting { bound: true, selective: flags & sys::FI_SELECTIVE_COMPLETION != 0 };
+        let taken = (flags & sys::FI_TRANSMIT != 0 && endpoint.tx.queue.is_some())
+            || (flags & sys::FI_RECV != 0 && endpoint.rx.queue.is_some());
+        if taken {
+            return Err(Errno::INVAL);
+        }
+        for (bit, way) in [(sys::FI_TRANSMIT, &mut endpoint.tx), (sys::FI_RECV, &mut endpoint.rx)] {
+            if flags & bit != 0 {
+                way.queue = Some((cq.id(), cq.hold()));
+                way.reporting = reporting;
+            }
+        }
+        if endpoint.needs.source {
+            cq.report_source();
+        }
+        endpoint.resolve_flags()
+    })
+}
+
+fn bind_cntr<S: Serialize>(ep: &Ep<S>, cntr: &Cntr<S>, flags: u64) -> Result {
+    let events = flags::counter_events(flags)?;
+    if events.is_empty() {
+        return Err(Errno::BADFLAGS);
+    }
+    ep.with(|endpoint, _| {
+        not_enabled(endpoint)?;
+        if endpoint.counters.iter().any(|(_, other, _)| other.intersects(events)) {
+            return Err(Errno::INVAL);
+        }
+        endpoint.counters.push((cntr.id(), events, cntr.hold()));
+        Ok(())
+    })
+}
+
+fn bind_av<S: Serialize>(ep: &Ep<S>, av: &Av<S>) -> Result {
+    ep.with(|endpoint, _| {
+        not_enabled(endpoint)?;
+        if endpoint.av.is_some() {
+            return Err(Errno::INVAL);
+        }
+        endpoint.av = Some((av.id(), av.hold()));
+        Ok(())
+    })
+}
+
+/// Nothing is reported to it: there are no connections.
+fn bind_eq<S: Serialize>(ep: &Ep<S>, sink: EventSink) -> Result {
+    ep.with(|endpoint, _| {
+        not_enabled(endpoint)?;
+        if endpoint.sink.is_some() {
+            return Err(Errno::INVAL);
+        }
+        endpoint.sink = Some(sink);
+        Ok(())
+    })
+}
+
+/// `fi_control`: FI_ENABLE, flags.
+unsafe extern "C" fn control<S: Serialize>(fid: *mut sys::fid, command: c_int, arg: *mut c_void) -> c_int {
+    entry(|| {
+        // SAFETY: called through the table of this type.
+        let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
+        to_c(match fid::command(command) {
+            sys::FI_ENABLE => ep.shared.with(|state| enable(state, ep.slot)),
+            // SAFETY: the argument of these commands is a number.
+            sys::FI_GETOPSFLAG => unsafe { options::get_op_flags(ep, arg.cast()) },
+            // SAFETY: as above.
+            sys::FI_SETOPSFLAG => unsafe { options::set_op_flags(ep, arg.cast()) },
+            _ => Err(Errno::NOSYS),
+        })
+    })
+}
+
+fn enable(state: &mut State, slot: usize) -> Result {
+    let State { engine, waits, endpoints, .. } = state;
+    let endpoint = endpoints.get_mut(slot).and_then(Option::as_mut).ok_or(Errno::OPBADSTATE)?;
+    not_enabled(endpoint)?;
+    check_bindings(endpoint)?;
+    let Phase::Made(datapath) = core::mem::replace(&mut endpoint.phase, Phase::Gone) else {
+        return Err(Errno::OPBADSTATE);
+    };
+    let id = engine.ep_open(endpoint.config.clone(), datapath);
+    let enabled = apply_bindings(engine, endpoint, id)
+        .and_then(|()| waits.add_socket(endpoint.socket).map_err(|error| Errno::from_os(&error)));
+    match enabled {
+        Ok(()) => {
+            endpoint.phase = Phase::Enabled(id);
+            Ok(())
+        }
+        Err(errno) => {
+            waits.remove_socket(endpoint.socket);
+            endpoint.phase = Phase::Made(engine.ep_remove(id));
+            Err(errno)
+        }
+    }
+}
+
+/// `fi_enable`: each direction used needs a queue or a counter, and all need an address vector.
+fn check_bindings(endpoint: &EpState) -> Result {
+    let counted = |events| endpoint.counters.iter().any(|(_, bound, _)| bound.intersects(events));
+    let blind = |needed: bool, way: &Way, events| needed && way.queue.is_none() && !counted(events);
+    if blind(endpoint.needs.transmit, &endpoint.tx, CounterEvents::SEND)
+        || blind(endpoint.needs.receive, &endpoint.rx, CounterEvents::RECV)
+    {
+        return Err(Errno::NOCQ);
+    }
+    if endpoint.av.is_none() { Err(Errno::NOAV) } else { Ok(()) }
+}
+
+fn apply_bindings(engine: &mut Engine, endpoint: &EpState, id: EpId) -> Result {
+    for (way, direction) in [(&endpoint.tx, Direction::Transmit), (&endpoint.rx, Direction::Receive)] {
+        if let Some((cq, _)) = &way.queue {
+            engine.ep_bind_cq(id, *cq, direction).map_err(|_| Errno::INVAL)?;
+        }
+    }
+    for (cntr, events, _) in &endpoint.counters {
+        engine.ep_bind_cntr(id, *cntr, *events).map_err(|_| Errno::INVAL)?;
+    }
+    if let Some((av, _)) = &endpoint.av {
+        engine.ep_bind_av(id, *av).map_err(|_| Errno::INVAL)?;
+    }
+    Ok(engine.ep_enable(id)?)
+}
+
+/// `fi_cancel`.
+unsafe extern "C" fn cancel<S: Serialize>(fid: *mut sys::fid, context: *mut c_void) -> isize {
+    entry(|| {
+        // SAFETY: called through the table of this type.
+        let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
+        let cancelled = ep.with(|endpoint, engine| {
+            let id = endpoint.id().ok_or(Errno::OPBADSTATE)?;
+            Ok(engine.cancel(id, context.expose_provenance())?)
+        });
+        to_c(cancelled) as isize
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,11 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
+use std::sync::Arc;
 
 use rdgram_sys as sys;
+
+use crate::errno::{Errno, Result};
 
 /// The C struct at the start of an object. The application and libfabric's core read it and may write to it (`fid.context`, `api_version`).
 #[repr(transparent)]
@@ -29,10 +32,52 @@ impl<F> Face<F> {
     }
 }
 
+/// The start of an object that belongs to a domain: whose, so that objects of different domains are never mixed up.
+#[repr(C)]
+pub(crate) struct Child<F> {
+    face: Face<F>,
+    /// Address of the domain's shared state.
+    owner: usize,
+}
+
+impl<F> Child<F> {
+    /// An object of the domain whose shared state is `owner`.
+    pub(crate) fn new<O>(face: F, owner: &Arc<O>) -> Self {
+        Self { face: Face::new(face), owner: Arc::as_ptr(owner).addr() }
+    }
+
+    /// The C struct.
+    pub(crate) fn pointer(&self) -> *mut F {
+        self.face.pointer()
+    }
+}
+
+/// The object behind a fid that was given as an argument: of class `T`, of the domain whose shared state is `owner`. Anything else is refused.
+///
+/// # Safety
+/// `fid` is null or a live fid; when it is of the class of `T` (of which there is one provider per domain), it came from [`publish`].
+pub(crate) unsafe fn sibling<'a, T: Object, O>(fid: *mut sys::fid, owner: &Arc<O>) -> Result<&'a T> {
+    if fid.is_null() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: not null, hence live.
+    if unsafe { class(fid) } != T::CLASS {
+        return Err(Errno::INVAL);
+    }
+    let child = fid.cast::<Child<T::Fid>>();
+    // SAFETY: an object of this class begins with `Child`, whatever flavour its domain is of.
+    if unsafe { (*child).owner } != Arc::as_ptr(owner).addr() {
+        return Err(Errno::DOMAIN);
+    }
+    // SAFETY: the same domain, hence the same flavour: a `T`.
+    Ok(unsafe { object(fid.cast()) })
+}
+
 /// An object that libfabric knows by a fid.
 ///
 /// # Safety
-/// The type is `#[repr(C)]`, its first field is `Face<Self::Fid>`, and `Self::Fid` is a `repr(C)` struct whose first field is `struct fid`.
+/// The type is `#[repr(C)]`, its first field is `Face<Self::Fid>` (`Child<Self::Fid>` for objects of a domain), and `Self::Fid` is a `repr(C)` struct whose
+/// first field is `struct fid`.
 pub(crate) unsafe trait Object: Sized {
     /// The C struct.
     type Fid;

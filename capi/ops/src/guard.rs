@@ -7,8 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rdgram_sync::Latch;
 
-use crate::errno::Errno;
-
 /// A C return type that can say that the call failed for a reason of ours.
 pub(crate) trait Outcome: Copy {
     /// `-FI_EOTHER`, or what comes nearest.
@@ -52,11 +50,15 @@ impl Keep {
 
 impl Drop for Keep {
     fn drop(&mut self) {
-        // SAFETY: the C library's accessor for the calling thread's errno.
-        let location = unsafe { libc::__errno_location() };
-        // SAFETY: the location is valid for this thread's lifetime.
-        unsafe { location.write(self.0) };
+        set_errno(self.0);
     }
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: the C library's accessor for the calling thread's errno.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: the location is valid for this thread's lifetime.
+    unsafe { location.write(value) };
 }
 
 /// Runs the body of a C entry point.
@@ -66,60 +68,56 @@ pub(crate) fn entry<R: Outcome>(body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(R::FAILED)
 }
 
-/// Sets a latch when dropped by a panic, before the lock that was taken earlier is released: nobody sees half-made state.
+/// Sets a latch unless it is disarmed: when a panic leaves the scope, before the lock that was taken earlier is released, so that nobody sees half-made state.
 pub(crate) struct Bomb<'a>(&'a Latch);
 
 impl<'a> Bomb<'a> {
-    /// Armed from here to the end of the scope; harmless unless the scope is left by a panic.
+    /// Armed from here on.
     #[inline]
     pub(crate) fn arm(latch: &'a Latch) -> Self {
         Self(latch)
     }
-}
 
-impl Drop for Bomb<'_> {
+    /// The work ended by itself.
     #[inline]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.set();
-        }
+    pub(crate) fn disarm(self) {
+        core::mem::forget(self);
     }
 }
 
-/// Whether a number is what a failed guard returns; for tests of entry points.
-#[cfg(test)]
-pub(crate) fn is_failed(value: c_int) -> bool {
-    value == Errno::OTHER.negative()
+impl Drop for Bomb<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::errno::Errno;
 
     #[test]
     fn a_panic_becomes_eother_and_errno_stays() {
-        // SAFETY: errno of this thread.
-        unsafe { *libc::__errno_location() = 77 };
+        set_errno(77);
         let value: c_int = entry(|| {
-            // SAFETY: errno of this thread.
-            unsafe { *libc::__errno_location() = 5 };
+            set_errno(5);
             panic!("a test's panic");
         });
-        assert!(is_failed(value));
-        // SAFETY: errno of this thread.
-        assert_eq!(unsafe { *libc::__errno_location() }, 77);
+        assert_eq!(value, Errno::OTHER.negative());
+        assert_eq!(Keep::errno().0, 77);
     }
 
     #[test]
     fn the_latch_is_set_by_a_panic_only() {
-        let latch = Latch::default();
-        drop(Bomb::arm(&latch));
+        let latch = Latch::new();
+        Bomb::arm(&latch).disarm();
         assert!(!latch.is_set());
         let value: isize = entry(|| {
             let _bomb = Bomb::arm(&latch);
             panic!("a test's panic");
         });
-        assert_eq!(value, -256);
+        assert_eq!(value, isize::FAILED);
         assert!(latch.is_set());
     }
 }

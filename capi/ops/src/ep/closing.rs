@@ -1,0 +1,138 @@
+//! Closing an endpoint: what was accepted is delivered first.
+//!
+//! Responsible for the linger: injected messages have no completion that the application could wait for, so they survive `fi_close` (and with it the exit of
+//! the process). Must never wait longer than a silent network deserves.
+
+use core::ffi::c_int;
+use std::time::Duration;
+
+use rdgram_engine::{Datapath as _, EpId, Instant};
+use rdgram_host::clock;
+use rdgram_host::wait::WaitSet;
+use rdgram_sync::Serialize;
+use rdgram_sys as sys;
+
+use super::{Ep, Phase};
+use crate::domain::{Shared, State};
+use crate::errno::{Errno, Result};
+use crate::fid;
+use crate::guard::entry;
+use crate::param::settings;
+
+/// Silence of all peers that ends the linger: what is not acknowledged by then never will be, as far as one can tell.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// The linger ends after this in any case: other peers' traffic must not keep an endpoint open for one that is gone.
+const LINGER_MAX: Duration = Duration::from_secs(60);
+
+/// `fi_close` of an endpoint.
+pub(super) unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
+    entry(|| {
+        // SAFETY: called through the table of this type.
+        let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
+        if ep.shared.is_inherited() {
+            // A forked child: the peers are the parent's. Only memory is freed, which the domain owns.
+        } else if let Ok(Some(id)) = begin(&ep.shared, ep.slot) {
+            // A domain that a panic shut refuses: then there is nothing to deliver either.
+            let _lingered = linger(&ep.shared, id);
+            let _removed = ep.shared.with(|state| remove(state, ep.slot, id));
+        }
+        // SAFETY: closing ends the fid's life.
+        drop(unsafe { fid::reclaim::<Ep<S>>(fid.cast()) });
+        0
+    })
+}
+
+/// Stops the endpoint. Some when the engine knows it; one that was never enabled is gone at once.
+fn begin<S: Serialize>(shared: &Shared<S>, slot: usize) -> Result<Option<EpId>> {
+    shared.with(|state| {
+        let Some(place) = state.endpoints.get_mut(slot) else { return Ok(None) };
+        let Some(endpoint) = place else { return Ok(None) };
+        let Phase::Enabled(id) = endpoint.phase else {
+            *place = None;
+            return Ok(None);
+        };
+        endpoint.phase = Phase::Gone;
+        state.engine.ep_shutdown(id);
+        state.progress();
+        Ok(Some(id))
+    })
+}
+
+/// Progresses until everything accepted is acknowledged.
+fn linger<S: Serialize>(shared: &Shared<S>, id: EpId) -> Result {
+    let start = clock::now();
+    let mut heard = Heard { datagrams: 0, at: start };
+    let mut set = None;
+    loop {
+        let step = shared.with(|state| {
+            state.progress();
+            if !state.engine.ep_lingers(id) {
+                return Ok(None);
+            }
+            let now = clock::now();
+            heard.look(state.engine.ep_stats(id).rx_datagrams, now);
+            if now.saturating_duration_since(heard.at) >= SILENCE_MAX
+                || now.saturating_duration_since(start) >= LINGER_MAX
+            {
+                return Ok(None);
+            }
+            let set = match &set {
+                Some(set) => set,
+                None => set.insert(watch(state, id)?),
+            };
+            set.clear();
+            set.arm(state.engine.sleep(now));
+            Ok(Some(SILENCE_MAX - now.saturating_duration_since(heard.at)))
+        })?;
+        let (Some(limit), Some(set)) = (step, &set) else { return Ok(()) };
+        set.block(limit.into()).map_err(|error| Errno::from_os(&error))?;
+    }
+}
+
+/// When a peer was heard last.
+struct Heard {
+    datagrams: u64,
+    at: Instant,
+}
+
+impl Heard {
+    fn look(&mut self, datagrams: u64, now: Instant) {
+        if self.datagrams != datagrams {
+            *self = Self { datagrams, at: now };
+        }
+    }
+}
+
+/// A wait set for the one socket.
+fn watch(state: &State, id: EpId) -> Result<WaitSet> {
+    use std::os::fd::AsRawFd as _;
+    let socket = state.engine.ep_datapath(id).fd().as_raw_fd();
+    let set = WaitSet::new().map_err(|error| Errno::from_os(&error))?;
+    set.add(socket).map_err(|error| Errno::from_os(&error))?;
+    Ok(set)
+}
+
+/// Ends the endpoint: the peers are told, the socket is closed.
+fn remove(state: &mut State, slot: usize, id: EpId) -> Result {
+    if settings().stats {
+        print_stats(state, id);
+    }
+    let place = state.endpoints.get_mut(slot).ok_or(Errno::OTHER)?;
+    if let Some(endpoint) = place.take() {
+        state.waits.remove_socket(endpoint.socket);
+    }
+    drop(state.engine.ep_remove(id));
+    Ok(())
+}
+
+/// `FI_RDGRAM_STATS=1`: one line per counter, on stderr.
+fn print_stats(state: &State, id: EpId) {
+    use std::io::Write as _;
+    let name = state.engine.ep_datapath(id).local_address();
+    let mut text = String::new();
+    for (counter, value) in state.engine.ep_stats(id).rows() {
+        text.push_str(&format!("rdgram: {name} {counter} {value}\n"));
+    }
+    // A closed stderr is the user's choice.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
