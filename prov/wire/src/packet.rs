@@ -52,9 +52,10 @@ impl<'a> Packet<'a> {
             if llp.flags.contains(Flags::SYN) { Self::syn(datagram)? } else { (None, Llp::LENGTH) };
         let rest = &datagram[at..];
         if llp.kind == Kind::Data {
-            let (segment, length) = Segment::decode(rest)?;
-            let body = Body::Data { segment, payload: &rest[length..] };
-            return Ok(Self { llp, syn, body, headers: at + length });
+            return Segment::decode_then(rest, |segment, length| {
+                let body = Body::Data { segment, payload: &rest[length..] };
+                Self { llp, syn, body, headers: at + length }
+            });
         }
         let body = Self::other(&llp, rest)?;
         let headers = if llp.kind == Kind::Probe { at } else { datagram.len() };

@@ -225,6 +225,12 @@ impl Segment {
     /// All that name DDP, RDMAP or one of its messages.
     #[inline]
     pub fn decode(bytes: &[u8]) -> Result<(Self, usize), Malformed> {
+        Self::decode_then(bytes, |segment, headers| (segment, headers))
+    }
+
+    /// [`Segment::decode`] with what becomes of the result: done where each variant is made, it is written to its place and not moved there.
+    #[inline(always)]
+    pub(crate) fn decode_then<T>(bytes: &[u8], then: impl FnOnce(Self, usize) -> T) -> Result<T, Malformed> {
         let control = ControlWord::decode(bytes)?;
         let code = control.opcode;
         let queue = opcode::queue(code);
@@ -235,8 +241,8 @@ impl Segment {
             let Tagged { stag, offset } = Tagged::decode(bytes)?;
             let last = control.last;
             return Ok(match code {
-                opcode::WRITE => (Self::Write { stag, offset, last }, Tagged::LENGTH),
-                _ => (Self::ReadResponse { stag, offset, last }, Tagged::LENGTH),
+                opcode::WRITE => then(Self::Write { stag, offset, last }, Tagged::LENGTH),
+                _ => then(Self::ReadResponse { stag, offset, last }, Tagged::LENGTH),
             });
         };
         let Untagged { msn, offset } = Untagged::decode(bytes, code, queue)?;
@@ -245,7 +251,7 @@ impl Segment {
             let last = control.last;
             let (Extension { message_id, total, start }, length) = Extension::decode(rest, offset, last)?;
             let segment = Self::ExtendedSend { msn, offset, last, message_id, total, start };
-            return Ok((segment, Untagged::LENGTH + length));
+            return Ok(then(segment, Untagged::LENGTH + length));
         }
         if !control.last {
             return Err(Malformed::Last { opcode: code, last: false });
@@ -254,9 +260,10 @@ impl Segment {
             return Err(Malformed::MessageOffset { opcode: code, offset });
         }
         if code == opcode::SEND {
-            return Ok((Self::Send { msn }, Untagged::LENGTH));
+            return Ok(then(Self::Send { msn }, Untagged::LENGTH));
         }
-        Self::decode_whole(code, msn, rest)
+        let (segment, headers) = Self::decode_whole(code, msn, rest)?;
+        Ok(then(segment, headers))
     }
 
     /// The messages of one segment that are not on the fast path.

@@ -93,7 +93,7 @@ impl Extension {
 
     /// Reads the extension of a segment with message offset `offset`, from the bytes after the untagged header up to the end of the segment.
     /// Returns its length too.
-    #[inline]
+    #[inline(always)]
     pub(super) fn decode(bytes: &[u8], offset: u32, last: bool) -> Result<(Self, usize), Malformed> {
         let Some((head, rest)) = bytes.split_first_chunk::<{ Self::LENGTH }>() else {
             return Err(Malformed::Short { header: HEADER, need: Self::LENGTH, have: bytes.len() });
