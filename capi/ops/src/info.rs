@@ -84,7 +84,8 @@ impl<'a> Query<'a> {
 
     /// Whether another provider looks for one to layer over, and does not ask for this one by name.
     fn wants_another_core_provider(&self) -> bool {
-        let named = self.hints.and_then(|hints| hints.provider_name).is_some_and(|name| name.contains("rdgram"));
+        let named =
+            self.hints.and_then(|hints| hints.provider_name).is_some_and(|name| name.contains("rdgram"));
         self.flags & sys::OFI_CORE_PROV_ONLY != 0 && !named
     }
 }
@@ -115,7 +116,12 @@ fn infos(query: &Query<'_>, network: &impl Network, forced: Option<&str>) -> Res
 }
 
 /// Where the communication can take place: the pairs of addresses that node, service and hints lead to.
-fn sites(query: &Query<'_>, hints: &Hints<'_>, network: &impl Network, forced: Option<&str>) -> Result<Vec<Site>> {
+fn sites(
+    query: &Query<'_>,
+    hints: &Hints<'_>,
+    network: &impl Network,
+    forced: Option<&str>,
+) -> Result<Vec<Site>> {
     let family = hints.family;
     let wanted = Wanted { family, fabric: hints.fabric_name, domain: hints.domain_name, forced };
     let is_source = query.flags & sys::FI_SOURCE != 0;

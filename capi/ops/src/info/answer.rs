@@ -100,7 +100,8 @@ fn endpoint(asked: &sys::fi_ep_attr) -> EpAttr {
 }
 
 fn domain(version: u32, asked: &sys::fi_domain_attr) -> DomainAttr {
-    let threading = if asked.threading == sys::FI_THREAD_UNSPEC { sys::FI_THREAD_SAFE } else { asked.threading };
+    let threading =
+        if asked.threading == sys::FI_THREAD_UNSPEC { sys::FI_THREAD_SAFE } else { asked.threading };
     let base = sys::fi_domain_attr {
         threading,
         control_progress: progress(asked.control_progress),

@@ -69,7 +69,11 @@ fn domain(hints: &Hints<'_>, version: u32) -> Outcome {
     require(asked.threading <= sys::FI_THREAD_ENDPOINT, "domain_attr.threading", u64::from(asked.threading))?;
     progress(asked.control_progress, "domain_attr.control_progress")?;
     progress(asked.data_progress, "domain_attr.data_progress")?;
-    require(asked.resource_mgmt <= sys::FI_RM_ENABLED, "domain_attr.resource_mgmt", u64::from(asked.resource_mgmt))?;
+    require(
+        asked.resource_mgmt <= sys::FI_RM_ENABLED,
+        "domain_attr.resource_mgmt",
+        u64::from(asked.resource_mgmt),
+    )?;
     require(asked.av_type <= sys::FI_AV_TABLE, "domain_attr.av_type", u64::from(asked.av_type))?;
     at_most(asked.cq_data_size, offer::CQ_DATA_SIZE, "domain_attr.cq_data_size")?;
     at_most(asked.mr_key_size, offer::MR_KEY_SIZE, "domain_attr.mr_key_size")?;

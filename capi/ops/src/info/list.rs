@@ -44,6 +44,12 @@ impl List {
         core::mem::ManuallyDrop::new(self).head
     }
 
+    /// The first info.
+    #[cfg(test)]
+    pub(super) fn head(&self) -> *const sys::fi_info {
+        self.head
+    }
+
     /// An empty info at the end.
     fn append(&mut self) -> Result<*mut sys::fi_info> {
         let info = allocate(zeroed::<sys::fi_info>())?;

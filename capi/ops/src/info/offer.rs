@@ -67,7 +67,10 @@ const OTHER_SIDE_IN_RECEIVE: u64 = sys::FI_READ
     | sys::FI_REMOTE_COMM;
 
 fn collect(wanted: impl Fn(&Capability) -> bool) -> u64 {
-    CAPABILITIES.iter().filter(|capability| wanted(capability)).fold(0, |bits, capability| bits | capability.bit)
+    CAPABILITIES
+        .iter()
+        .filter(|capability| wanted(capability))
+        .fold(0, |bits, capability| bits | capability.bit)
 }
 
 /// Every capability.

@@ -110,13 +110,17 @@ fn narrowed(family: Family, wildcard: SocketAddr) -> Family {
 
 /// One place per fabric, best first.
 fn best(all: Vec<Interface>, wanted: &Wanted<'_>, port: u16) -> Result<Vec<Site>> {
-    let candidates = match wanted.forced {
-        Some(_) => usable(all, wanted.forced)?.into_iter().filter(|interface| wanted.admits(interface)).collect(),
+    let candidates: Vec<Interface> = match wanted.forced {
+        Some(_) => {
+            usable(all, wanted.forced)?.into_iter().filter(|interface| wanted.admits(interface)).collect()
+        }
         // Loopback and the like are taken only when nothing better is within the hints.
         None => usable(all.into_iter().filter(|interface| wanted.admits(interface)).collect(), None)?,
     };
+    // Link-local addresses reach one link only and need its name at both ends: for when there is nothing else.
+    let all_local = candidates.iter().all(|interface| is_link_local(interface.address));
     let mut sites: Vec<Site> = Vec::new();
-    for interface in &candidates {
+    for interface in candidates.iter().filter(|interface| all_local || !is_link_local(interface.address)) {
         let site = site(interface, interface.address, port, None);
         if sites.iter().all(|known| known.fabric != site.fabric) {
             sites.push(site);
@@ -138,7 +142,12 @@ fn towards(
         return forced.map(|interface| interface.address).ok_or(Errno::NODATA);
     }
     network.source_for(destination).map_err(|error| {
-        log::log(Level::Info, Subsystem::Core, c"getinfo", format_args!("no route to {destination}: {error}"));
+        log::log(
+            Level::Info,
+            Subsystem::Core,
+            c"getinfo",
+            format_args!("no route to {destination}: {error}"),
+        );
         Errno::NODATA
     })
 }
@@ -181,6 +190,13 @@ fn site(interface: &Interface, address: IpAddr, port: u16, destination: Option<S
         loopback: interface.loopback,
         source,
         destination,
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 
