@@ -168,3 +168,100 @@ unsafe fn trywait_one(fid: *mut sys::fid) -> c_int {
         _ => Errno::INVAL.negative(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> *mut sys::fid_fabric {
+        let mut attr = sys::fi_fabric_attr {
+            fabric: core::ptr::null_mut(),
+            name: core::ptr::null_mut(),
+            prov_name: core::ptr::null_mut(),
+            prov_version: 0,
+            api_version: sys::fi_version(1, 22),
+        };
+        let mut fabric = core::ptr::null_mut();
+        // SAFETY: valid attributes and a place for the result.
+        assert_eq!(unsafe { open(&mut attr, &mut fabric, core::ptr::null_mut()) }, 0);
+        fabric
+    }
+
+    /// Opens an event queue as an application does, through the table.
+    fn queue_of(fabric: *mut sys::fid_fabric) -> *mut sys::fid_eq {
+        let mut attr = sys::fi_eq_attr {
+            size: 0,
+            flags: 0,
+            wait_obj: sys::FI_WAIT_FD,
+            signaling_vector: 0,
+            wait_set: core::ptr::null_mut(),
+        };
+        let mut queue = core::ptr::null_mut();
+        // SAFETY: an open fabric, valid attributes and a place for the result.
+        assert_eq!(unsafe { eq_open(fabric, &mut attr, &mut queue, core::ptr::null_mut()) }, 0);
+        queue
+    }
+
+    fn close_any(fid: *mut sys::fid) -> c_int {
+        // SAFETY: a live fid, which has a table.
+        let ops = unsafe { &*(*fid).ops };
+        let close = ops.close.expect("every slot is filled");
+        // SAFETY: the object's own operation.
+        unsafe { close(fid) }
+    }
+
+    #[test]
+    fn a_fabric_with_children_stays_open() {
+        let fabric = opened();
+        let queue = queue_of(fabric);
+        assert_eq!(close_any(fabric.cast()), -16);
+        assert_eq!(close_any(queue.cast()), 0);
+        assert_eq!(close_any(fabric.cast()), 0);
+    }
+
+    #[test]
+    fn trywait_asks_every_object() {
+        let fabric = opened();
+        let queues = [queue_of(fabric), queue_of(fabric)];
+        let mut fids = queues.map(|queue| queue.cast::<sys::fid>());
+        // SAFETY: an open fabric and an array of two.
+        assert_eq!(unsafe { trywait(fabric, fids.as_mut_ptr(), 2) }, 0);
+        // SAFETY: an open queue, which has a table.
+        let write = unsafe { &*(*queues[1]).ops }.write.expect("every slot is filled");
+        // SAFETY: an open queue and no bytes.
+        assert_eq!(unsafe { write(queues[1], 1, core::ptr::null(), 0, 0) }, 0);
+        // SAFETY: as above.
+        assert_eq!(unsafe { trywait(fabric, fids.as_mut_ptr(), 2) }, -11);
+        let mut nonsense = [fabric.cast::<sys::fid>()];
+        // SAFETY: an open fabric and an array of one.
+        assert_eq!(unsafe { trywait(fabric, nonsense.as_mut_ptr(), 1) }, -22);
+        // SAFETY: a negative count is refused before the array is read.
+        assert_eq!(unsafe { trywait(fabric, core::ptr::null_mut(), -1) }, -22);
+        for queue in queues {
+            assert_eq!(close_any(queue.cast()), 0);
+        }
+        assert_eq!(close_any(fabric.cast()), 0);
+    }
+
+    #[test]
+    fn the_api_version_is_where_the_core_stores_it() {
+        let fabric = opened();
+        // SAFETY: as the core does after `fabric()`.
+        unsafe { (*fabric).api_version = sys::fi_version(2, 5) };
+        // SAFETY: an open fabric.
+        assert_eq!(unsafe { fid::object::<Fabric>(fabric) }.api_version(), sys::fi_version(2, 5));
+        assert_eq!(close_any(fabric.cast()), 0);
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        let fabric = opened();
+        let mut domain = core::ptr::null_mut();
+        // SAFETY: refused before anything is read.
+        let outcome = unsafe {
+            open_domain2(fabric, core::ptr::null_mut(), &mut domain, sys::FI_PEER, core::ptr::null_mut())
+        };
+        assert_eq!(outcome, -260);
+        assert_eq!(close_any(fabric.cast()), 0);
+    }
+}
