@@ -4,6 +4,7 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use common::{Batch, Packet, pattern, receive, wait};
 use rdgram_udp::{NetworkError, NetworkErrorKind, Options, Received, Sent, Stop, Udp};
@@ -98,6 +99,7 @@ fn a_run_goes_out_as_one_train_and_comes_in_at_once() {
         let mut receiver = open(local, &Options::default());
         let plain = UdpSocket::bind(local).expect("binds");
         set_option(&plain, libc::SOL_UDP, libc::UDP_GRO, 1);
+        plain.set_read_timeout(Some(Duration::from_secs(60))).expect("has timeouts");
         let run = |to| {
             (0..45).map(|index| Packet::new(to, pattern(index, if index < 44 { 1400 } else { 9 }))).collect()
         };
@@ -105,6 +107,13 @@ fn a_run_goes_out_as_one_train_and_comes_in_at_once() {
         assert_eq!(sender.send(&Batch(&batch)), Sent { taken: 45, stopped: None });
         let mut whole = vec![0; 65_536];
         assert_eq!(plain.recv(&mut whole).expect("receives"), 44 * 1400 + 9, "all in one");
+
+        // One that IP may fragment is sent by itself, because DF is the socket's.
+        let mut batch: Vec<_> = run(plain.local_addr().expect("is bound"));
+        batch[2].fragment = true;
+        assert_eq!(sender.send(&Batch(&batch)), Sent { taken: 45, stopped: None });
+        let sizes = [(); 3].map(|()| plain.recv(&mut whole).expect("receives"));
+        assert_eq!(sizes, [2 * 1400, 1400, 41 * 1400 + 9]);
 
         let batch: Vec<_> = run(receiver.local_address());
         assert_eq!(sender.send(&Batch(&batch)), Sent { taken: 45, stopped: None });
