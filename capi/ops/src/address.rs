@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn numeric_nodes_and_services() {
-        let table: &[(Option<&CStr>, Option<&CStr>, Lookup, &[&str])] = &[
+        type Row = (Option<&'static CStr>, Option<&'static CStr>, Lookup, &'static [&'static str]);
+        let table: &[Row] = &[
             (Some(c"10.0.0.7"), Some(c"4711"), NUMERIC, &["10.0.0.7:4711"]),
             (Some(c"::1"), None, NUMERIC, &["[::1]:0"]),
             (Some(c"::1"), None, Lookup { family: Family::V4, ..NUMERIC }, &[]),

@@ -203,8 +203,10 @@ mod tests {
     }
 
     fn close_any(fid: *mut sys::fid) -> c_int {
-        // SAFETY: a live fid, which has a table.
-        let ops = unsafe { &*(*fid).ops };
+        // SAFETY: a live fid.
+        let ops = unsafe { (*fid).ops };
+        // SAFETY: every fid has a table.
+        let ops = unsafe { &*ops };
         let close = ops.close.expect("every slot is filled");
         // SAFETY: the object's own operation.
         unsafe { close(fid) }
@@ -226,8 +228,10 @@ mod tests {
         let mut fids = queues.map(|queue| queue.cast::<sys::fid>());
         // SAFETY: an open fabric and an array of two.
         assert_eq!(unsafe { trywait(fabric, fids.as_mut_ptr(), 2) }, 0);
-        // SAFETY: an open queue, which has a table.
-        let write = unsafe { &*(*queues[1]).ops }.write.expect("every slot is filled");
+        // SAFETY: an open queue.
+        let ops = unsafe { (*queues[1]).ops };
+        // SAFETY: every queue has a table.
+        let write = unsafe { &*ops }.write.expect("every slot is filled");
         // SAFETY: an open queue and no bytes.
         assert_eq!(unsafe { write(queues[1], 1, core::ptr::null(), 0, 0) }, 0);
         // SAFETY: as above.

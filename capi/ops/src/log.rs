@@ -37,8 +37,6 @@ impl Level {
 pub(crate) enum Subsystem {
     /// Discovery, parameters, attributes.
     Core,
-    /// Fabrics and what needs no domain.
-    Fabric,
     /// Event queues.
     Eq,
 }
@@ -47,7 +45,6 @@ impl Subsystem {
     fn number(self) -> sys::fi_log_subsys {
         match self {
             Self::Core => sys::FI_LOG_CORE,
-            Self::Fabric => sys::FI_LOG_FABRIC,
             Self::Eq => sys::FI_LOG_EQ,
         }
     }

@@ -15,7 +15,6 @@ use crate::errno::{Errno, Result};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hints<'a> {
     pub(super) caps: u64,
-    pub(super) mode: u64,
     pub(super) family: Family,
     pub(super) source: Option<SocketAddr>,
     pub(super) destination: Option<SocketAddr>,
@@ -36,7 +35,6 @@ impl Default for Hints<'_> {
     fn default() -> Self {
         Self {
             caps: 0,
-            mode: 0,
             family: Family::Any,
             source: None,
             destination: None,
@@ -99,7 +97,6 @@ impl<'a> Hints<'a> {
         let destination = unsafe { read_address(info.dest_addr, info.dest_addrlen) }?;
         Ok(Some(Self {
             caps: info.caps,
-            mode: info.mode,
             family: Family::of_format(info.addr_format).ok_or(Errno::NODATA)?,
             source,
             destination,

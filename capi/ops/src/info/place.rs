@@ -231,7 +231,7 @@ fn fabric_name(interface: &Interface) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
     }
 
     /// An interface that is up.
-    pub(in super::super) fn interface(name: &str, address: &str, prefix: u8) -> Interface {
+    pub(in crate::info) fn interface(name: &str, address: &str, prefix: u8) -> Interface {
         Interface {
             name: name.to_owned(),
             address: address.parse().expect("an address"),
@@ -268,5 +268,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(super) use tests::interface;

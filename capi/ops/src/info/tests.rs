@@ -11,7 +11,8 @@ use rdgram_sys::abi::{DomainAttr, EpAttr};
 
 use super::hints::{Hints, zeroed};
 use super::list::List;
-use super::place::{Network, interface};
+use super::place::Network;
+use super::place::tests::interface;
 use super::{Query, infos, offer};
 use crate::address;
 use crate::errno::Errno;
