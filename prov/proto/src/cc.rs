@@ -7,7 +7,7 @@
 //! `1.2 / sqrt(p)` packets in flight: 12 at 1 % loss, whatever the path could carry. So [`TolerantAimd`] asks *how many* were lost:
 //!
 //! - Up to 2 % of the packets is noise and costs nothing. A round trip of few packets cannot tell 1 % from 3 %, so a round is
-//!   judged with three standard deviations of tolerance (64 packets: more than 5 lost), and a sample of 512 packets across rounds by the
+//!   judged with three standard deviations of tolerance (64 packets: more than 5 lost), and a sample of 2,048 packets across rounds by the
 //!   bare 2 %: the first reacts to an overflow within the round trip, the second to a moderate loss that goes on.
 //! - Beyond that the window is multiplied by 0.7 (RFC 9438's beta), at most once per round trip: losses of packets sent before the cut say nothing about the window after it.
 //! - A Congestion Experienced mark is a queue speaking: it counts as a cut, once per round trip (RFC 3168, section 6.1.2).
@@ -20,7 +20,7 @@
 /// The losses that are noise: one in this many.
 const NOISE_SHARE: u32 = 50;
 /// Packets across rounds that are judged by the bare share.
-const SAMPLE: u32 = 512;
+const SAMPLE: u32 = 2048;
 /// Packets of the first window.
 const INITIAL: u32 = 64;
 /// Packets of the smallest window.
@@ -170,7 +170,7 @@ impl CongestionControl for TolerantAimd {
     fn on_loss(&mut self, tx: u64, next_tx: u64) {
         if tx < self.recovery_end {
             if let Some(cut) = &mut self.cut {
-                cut.spurious_needed += 1;
+                cut.spurious_needed = cut.spurious_needed.saturating_add(1);
             }
             return;
         }

@@ -303,3 +303,26 @@ impl<T: Copy, C: CongestionControl> fmt::Debug for Context<T, C> {
         write!(out, " srtt {srtt:?} rto {:?} segment {} {}", self.rto(), self.mtu.segment(), self.counters)
     }
 }
+
+#[cfg(test)]
+impl<T: Copy, C: CongestionControl> Context<T, C> {
+    pub(crate) fn assert_consistent(&self) {
+        self.tx.assert_consistent();
+    }
+
+    pub(crate) fn bytes_of(&self, psn: rdgram_wire::Psn) -> Option<u16> {
+        self.tx.get(psn).map(|slot| slot.bytes)
+    }
+
+    pub(crate) fn congestion(&self) -> &C {
+        &self.congestion
+    }
+
+    pub(crate) fn smoothed_rtt(&self) -> Option<Duration> {
+        self.rtt.smoothed()
+    }
+
+    pub(crate) fn capacities(&self) -> [usize; 3] {
+        [self.tx.capacity(), self.events.capacity(), self.refusals.capacity()]
+    }
+}

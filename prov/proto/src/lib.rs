@@ -19,6 +19,8 @@ mod planted;
 mod refusal;
 mod rtt;
 mod rx;
+#[cfg(test)]
+mod tests;
 mod time;
 mod tx;
 

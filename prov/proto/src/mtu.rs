@@ -147,11 +147,14 @@ impl PathMtu {
             return;
         }
         self.tries = 0;
+        let mut fits = self.current;
         if self.in_doubt {
             self.in_doubt = false;
+            // What is known not to fit is the current size. The search begins at the bottom again, up to the step below that.
             self.current = self.current.min((LEAST - self.overhead).max(self.least));
+            fits = self.steps().filter(|step| *step < fits).last().unwrap_or(self.current);
         }
-        self.bound(now, self.current);
+        self.bound(now, fits);
     }
 
     /// The path or the interface says that a datagram was too large; `mtu` is what it says fits, of an IP packet. True when segments shrank.
@@ -197,6 +200,12 @@ impl PathMtu {
         self.ceiling_end = now + RAISE_AFTER;
     }
 
+    /// The sizes that the search stops at, but for its ceiling.
+    fn steps(&self) -> impl Iterator<Item = u16> {
+        let overhead = self.overhead;
+        [START].into_iter().chain(STEPS).map(move |step| step - overhead)
+    }
+
     /// The next size to probe, if it is time.
     fn size_wanted(&self, now: Instant) -> Option<u16> {
         if now < self.not_before {
@@ -209,8 +218,7 @@ impl PathMtu {
             return None;
         }
         let ceiling = if now < self.ceiling_end { self.ceiling.min(self.limit) } else { self.limit };
-        let step = [START].into_iter().chain(STEPS).map(|step| step - self.overhead);
-        let next = step.into_iter().find(|step| *step > self.current).unwrap_or(ceiling).min(ceiling);
+        let next = self.steps().find(|step| *step > self.current).unwrap_or(ceiling).min(ceiling);
         (next > self.current).then_some(next)
     }
 }

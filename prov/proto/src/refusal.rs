@@ -95,6 +95,12 @@ impl<T: Copy> Refusals<T> {
         self.waiting.clear();
     }
 
+    /// Tokens that fit without an allocation.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.waiting.capacity()
+    }
+
     /// Gives memory back that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
@@ -173,6 +179,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         /// Against full numbers and a set, across many wraps of the 16 bits.
         #[test]
         fn equals_full_counts(rounds in prop::collection::vec((1usize..900, any::<u64>(), 0usize..40), 1..200)) {

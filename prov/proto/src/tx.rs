@@ -238,12 +238,6 @@ impl<T: Copy> TxWindow<T> {
         self.slots.shrink_to_fit();
     }
 
-    /// Slots that fit without an allocation.
-    #[cfg(test)]
-    pub(crate) fn capacity(&self) -> usize {
-        self.slots.capacity()
-    }
-
     fn get_mut(&mut self, psn: Psn) -> Option<&mut Slot<T>> {
         self.slots.get_mut(psn.distance_from(self.base) as usize)
     }
@@ -310,6 +304,38 @@ impl<T: Copy> TxWindow<T> {
         match slot.class {
             Class::Data => u64::from(slot.bytes),
             Class::Control => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+impl<T: Copy> TxWindow<T> {
+    /// Slots that fit without an allocation.
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Counts everything again, the slow way.
+    pub(crate) fn assert_consistent(&self) {
+        let count = |state| self.slots.iter().filter(|slot| slot.state == state).count() as u32;
+        assert_eq!(self.in_flight(), count(State::InFlight));
+        assert_eq!(self.waiting(), count(State::Lost) + count(State::Unsent));
+        let flight = self.slots.iter().filter(|slot| slot.state == State::InFlight);
+        assert_eq!(self.data_bytes, flight.map(Self::data_bytes_of).sum::<u64>());
+        assert!(self.slots.front().is_none_or(|slot| slot.state != State::Acked));
+        for (queue, len) in [(Queue::Flight, self.in_flight()), (Queue::Waiting, self.waiting())] {
+            let list = self.lists[queue as usize];
+            let (mut link, mut last, mut seen, mut tx) = (list.first, Link::NONE, 0, 0);
+            while let Some(psn) = self.psn_of(link) {
+                let slot = self.get(psn).expect("a linked slot is in the window");
+                assert_eq!(slot.earlier, last);
+                let flight = matches!(queue, Queue::Flight);
+                assert_eq!(flight, slot.state == State::InFlight);
+                assert!(!flight || slot.tx > tx, "in order of transmission");
+                (last, link, tx) = (link, slot.later, slot.tx);
+                seen += 1;
+            }
+            assert_eq!((seen, list.last), (len, last));
         }
     }
 }

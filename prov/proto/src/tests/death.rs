@@ -1,0 +1,221 @@
+//! What kills a context and what does not.
+
+use core::time::Duration;
+
+use rdgram_wire::{Reset, ResetReason};
+
+use super::harness::*;
+use crate::{Config, Death, Event, Incarnation, Instant, PeerFault, Verdict, supersedes};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn assert_dead(world: &mut World, side: usize, death: Death) {
+    let host = &mut world.hosts[side];
+    assert_eq!(host.context.is_dead(), Some(death));
+    assert_eq!(host.events.iter().filter(|event| matches!(event, Event::Dead(_))).count(), 1);
+    assert!(host.has(Event::Dead(death)));
+    assert_eq!(host.context.next_timeout(), None);
+    assert!(!host.context.can_send(crate::Class::Control, 0));
+    assert_eq!(host.context.unacknowledged(), 0);
+}
+
+#[test]
+fn a_closed_port_is_believed_when_confirmed() {
+    let mut world = World::new(1);
+    world.establish();
+    world.hosts[1].port_closed = true;
+    world.post(0, 100, 1000);
+    world.run_for(MS * 20);
+    assert_eq!(world.hosts[0].context.is_dead(), None, "a burst of reports says one thing once");
+    world.run_for(MS * 200);
+    assert_dead(&mut world, 0, Death::Refused);
+}
+
+#[test]
+fn a_report_with_nothing_outstanding_is_confirmed_by_a_probe() {
+    let mut world = World::new(1);
+    world.establish();
+    world.hosts[1].port_closed = true;
+    let at = world.at();
+    world.hosts[0].context.on_unreachable(at, false);
+    world.run_for(MS * 200);
+    assert_dead(&mut world, 0, Death::Refused);
+}
+
+#[test]
+fn one_report_and_then_life() {
+    let mut world = World::new(1);
+    world.establish();
+    for _ in 0..20 {
+        let at = world.at();
+        world.hosts[0].context.on_unreachable(at, false);
+        world.run_for(MS * 500);
+    }
+    world.post(0, 10, 100);
+    assert!(world.run_until(World::is_quiet, SECOND));
+    world.assert_complete();
+}
+
+#[test]
+fn a_peer_that_is_not_there_yet_is_waited_for() {
+    let mut world = World::new(1);
+    world.hosts[1].port_closed = true;
+    world.post(0, 20, 100);
+    world.run_for(MS * 2900);
+    assert_eq!(world.hosts[0].context.is_dead(), None);
+    world.hosts[1].port_closed = false;
+    assert!(world.run_until(World::is_quiet, SECOND * 2));
+    world.assert_complete();
+}
+
+#[test]
+fn a_peer_that_never_comes_is_given_up_after_the_grace() {
+    let mut world = World::new(1);
+    world.hosts[1].port_closed = true;
+    world.post(0, 20, 100);
+    world.run_for(SECOND * 6);
+    assert_dead(&mut world, 0, Death::Refused);
+}
+
+#[test]
+fn an_unreachable_host_has_to_stay_so() {
+    let mut world = World::new(1);
+    world.establish();
+    for i in 0..3 {
+        let at = world.at();
+        world.hosts[0].context.on_unreachable(at, true);
+        assert_eq!(world.hosts[0].context.is_dead(), None, "report {i}");
+        world.run_for(SECOND * 2);
+    }
+    // Minutes later is another incident.
+    world.run_for(SECOND * 100);
+    for _ in 0..3 {
+        let at = world.at();
+        world.hosts[0].context.on_unreachable(at, true);
+        world.run_for(SECOND * 2);
+    }
+    assert_eq!(world.hosts[0].context.is_dead(), None);
+    let at = world.at();
+    world.hosts[0].context.on_unreachable(at, true);
+    world.run_for(MS);
+    assert_dead(&mut world, 0, Death::Unreachable);
+}
+
+#[test]
+fn silence_ends_at_the_peer_timeout_only() {
+    let mut world = World::new(1);
+    world.establish();
+    world.fate = Box::new(|_, _| Fate::Drop);
+    world.post(0, 5, 1000);
+    world.run_for(SECOND * 890);
+    assert_eq!(world.hosts[0].context.is_dead(), None);
+    world.run_for(SECOND * 30);
+    assert_dead(&mut world, 0, Death::TimedOut);
+    let at = world.at();
+    assert!(world.hosts[0].context.poll_retransmit(at).is_none());
+}
+
+#[test]
+fn forged_resets_are_not_believed_and_a_real_one_is() {
+    let mut world = World::new(1);
+    world.establish();
+    world.hosts[1].asleep_until = world.now + SECOND;
+    world.post(0, 3, 1000);
+    world.run_for(MS);
+    let at = world.at();
+    let (psn, cookie) = (local(0, 1000).initial_psn.add(2), local(1, 0).cookie);
+    let real = Reset { psn, cookie, incarnation: 5000, reason: ResetReason::UnknownContext };
+    let host = &mut world.hosts[0];
+    host.context.on_reset(at, &Reset { cookie: cookie + 1, ..real });
+    host.context.on_reset(at, &Reset { cookie: 0, ..real });
+    host.context.on_reset(at, &Reset { psn: psn.add(10), ..real });
+    host.context.on_reset(at, &Reset { psn: local(0, 1000).initial_psn, ..real });
+    assert_eq!(host.context.is_dead(), None);
+    assert_eq!(host.context.counters().faults, 4);
+    host.context.on_reset(at, &real);
+    world.run_for(MS);
+    assert_dead(&mut world, 0, Death::Restarted);
+}
+
+#[test]
+fn a_version_reset_answers_the_first_packets() {
+    let mut world = World::new(1);
+    world.fate = Box::new(|_, _| Fate::Drop);
+    world.post(0, 1, 100);
+    world.run_for(MS);
+    let psn = local(0, 1000).initial_psn;
+    let at = world.at();
+    let reset = Reset { psn, cookie: 0, incarnation: 1, reason: ResetReason::Version };
+    world.hosts[0].context.on_reset(at, &reset);
+    world.run_for(MS);
+    assert_dead(&mut world, 0, Death::Version);
+}
+
+#[test]
+fn a_record_without_our_version_ends_it() {
+    let mut world = World::new(1);
+    let mut theirs = World::new(2).hosts[1].context.syn();
+    (theirs.version_min, theirs.version_max) = (2, 3);
+    world.post(1, 1, 100);
+    let mut heard = None;
+    world.hosts[0].asleep_until = Instant::ZERO + SECOND;
+    world.fate = Box::new(|_, _| Fate::Deliver);
+    world.run_for(MS);
+    let at = world.at();
+    let llp =
+        rdgram_wire::Llp { flags: rdgram_wire::Flags::SYN, psn: theirs.initial_psn, ..Default::default() };
+    heard.get_or_insert(world.hosts[0].context.on_packet(at, &llp, Some(&theirs), false));
+    assert_eq!(heard, Some(Verdict::Drop(PeerFault::Version)));
+    assert_eq!(world.hosts[0].context.is_dead(), Some(Death::Version));
+}
+
+#[test]
+fn close_delivers_what_its_header_acknowledges() {
+    let mut world = World::new(1);
+    world.establish();
+    // The acknowledgement itself is lost, the notice behind it is not.
+    world.fate = drop_first(1, |packet| packet.to == 0);
+    world.post(0, 3, 1000);
+    world.run_for(DELAY * 2);
+    world.close(1);
+    world.run_for(DELAY * 2);
+    assert_eq!(world.hosts[0].acked.len(), 4);
+    assert_dead(&mut world, 0, Death::Closed);
+}
+
+#[test]
+fn another_incarnation_is_none_of_this_contexts() {
+    let mut world = World::new(1);
+    world.establish();
+    let at = world.at();
+    let mut record = world.hosts[1].context.syn();
+    let mut llp = rdgram_wire::Llp { flags: rdgram_wire::Flags::SYN, ..Default::default() };
+    (llp.dst_ctx, llp.cookie, llp.psn) = (0x100, local(0, 0).cookie, record.initial_psn.add(1));
+    let context = &mut world.hosts[0].context;
+    for incarnation in [record.incarnation - 1, record.incarnation + 1] {
+        record.incarnation = incarnation;
+        assert_eq!(context.on_packet(at, &llp, Some(&record), false), Verdict::Drop(PeerFault::Stale));
+    }
+    llp.cookie = 0;
+    llp.dst_ctx = 0;
+    record.incarnation -= 1;
+    let late = context.on_packet(at, &llp, Some(&record), false);
+    assert_eq!(late, Verdict::Drop(PeerFault::Cookie), "it has shown our cookie before");
+    assert_eq!(supersedes(None, 7), Incarnation::Newer);
+    assert_eq!(supersedes(Some(7), 7), Incarnation::Same);
+    assert_eq!(supersedes(Some(7), 8), Incarnation::Newer);
+    assert_eq!(supersedes(Some(7), 6), Incarnation::Older);
+    context.on_superseded();
+    world.run_for(MS);
+    assert_dead(&mut world, 0, Death::Restarted);
+}
+
+#[test]
+fn the_grace_is_the_configured_one() {
+    let config = Config { connect_grace: Duration::ZERO, ..Config::default() };
+    let mut world = World::with(1, config, local(0, 1), local(1, 1));
+    world.hosts[1].port_closed = true;
+    world.post(0, 1, 100);
+    world.run_for(MS * 300);
+    assert_dead(&mut world, 0, Death::Refused);
+}
