@@ -188,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_queue_is_looked_into_once() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = Socket::open(local, &crate::Options::default()).expect("opens");
+        let mut errors = ErrorQueue::new();
+        errors.hint();
+        assert_eq!(errors.poll(&socket), None);
+        assert!(!errors.hinted, "polling is free again");
+    }
+
+    #[test]
     fn icmp_messages_are_told_apart() {
         use NetworkErrorKind::{HostUnreachable, PortUnreachable, TooBig};
         let v4 = libc::SO_EE_ORIGIN_ICMP;

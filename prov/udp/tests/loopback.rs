@@ -20,12 +20,14 @@ fn closed_port(local: &str) -> SocketAddr {
     UdpSocket::bind(local).expect("binds").local_addr().expect("is bound")
 }
 
+/// Bytes of an option's value.
+const INT_LENGTH: libc::socklen_t = 4;
+
 /// Sets an option of a socket behind its back.
 fn set_option(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
-    let length = libc::socklen_t::try_from(size_of_val(&value)).expect("four bytes");
     // SAFETY: the value is live and of the length given.
     let result = unsafe {
-        libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), length)
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), INT_LENGTH)
     };
     assert_eq!(result, 0, "option {level}/{option}");
 }
@@ -221,6 +223,34 @@ fn congestion_marks_are_seen() {
             marked.send_to(b"x", receiver.local_address()).expect("sends");
             assert_eq!(receive(&mut receiver, 1)[0].2, expected, "traffic class {class}");
         }
+        // The mark of a train is one of each of its datagrams.
+        set_option(&marked, level, option, 3);
+        set_option(&marked, libc::SOL_UDP, libc::UDP_SEGMENT, 100);
+        marked.send_to(&[7; 250], receiver.local_address()).expect("sends");
+        let train: Vec<_> =
+            receive(&mut receiver, 3).iter().map(|(_, bytes, mark)| (bytes.len(), *mark)).collect();
+        assert_eq!(train, [(100, true), (100, true), (50, true)]);
+    }
+}
+
+#[test]
+fn what_is_sent_says_that_marks_are_minded() {
+    for (local, level, option) in
+        [(LOCAL[0], libc::IPPROTO_IP, libc::IP_TOS), (LOCAL[1], libc::IPPROTO_IPV6, libc::IPV6_TCLASS)]
+    {
+        let sender = open(local, &Options::default());
+        let (mut class, mut length): (libc::c_int, _) = (0, INT_LENGTH);
+        // SAFETY: both are live, and the length is that of the value.
+        let result = unsafe {
+            libc::getsockopt(
+                sender.as_fd().as_raw_fd(),
+                level,
+                option,
+                (&raw mut class).cast::<libc::c_void>(),
+                &raw mut length,
+            )
+        };
+        assert_eq!((result, class), (0, 2), "ECT(0)");
     }
 }
 

@@ -175,6 +175,15 @@ fn reports_of_the_network_are_told() {
             assert_eq!(sender.poll_error(), None);
         }
         assert!(sender.segmentation());
+
+        // A report that is still unread when a datagram is refused as too large is not lost.
+        let (kind, code, mtu, expected) = reports[1];
+        sender.send(&Batch(&[Packet::new(to, vec![5; 200])]));
+        report(sender.local_address(), to, (kind, code), mtu);
+        let sent = sender.send(&Batch(&[Packet::new(to, vec![5; 5000])]));
+        assert_eq!(sent, Sent { taken: 0, stopped: Some(Stop::TooBig(Some(MTU))) });
+        assert_eq!(sender.poll_error().map(|error| error.kind), Some(expected));
+        assert_eq!(sender.poll_error(), None);
     }
 }
 
