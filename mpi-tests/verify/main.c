@@ -1,7 +1,7 @@
 /*
  * verify: MPI programs with seeded patterns, checked byte for byte.
  *
- *   mpirun -n N verify [SEED] [TEST...]
+ *   mpirun -n N verify [SEED] [[-]TEST...]
  *
  * Prints "verify: N checks passed" and returns 0, or ends the job at the first wrong byte.
  */
@@ -168,14 +168,18 @@ size_t random_size(struct random *random, size_t largest)
     return size < largest ? size : largest;
 }
 
+/* Without names all tests; names choose, names with a minus before them leave out. */
 static bool chosen(const char *name, int count, char **names)
 {
-    if (count == 0)
-        return true;
-    for (int i = 0; i < count; i++)
+    bool all = true;
+    for (int i = 0; i < count; i++) {
+        if (names[i][0] == '-' && strcmp(names[i] + 1, name) == 0)
+            return false;
         if (strcmp(names[i], name) == 0)
             return true;
-    return false;
+        all = all && names[i][0] == '-';
+    }
+    return all;
 }
 
 static void run_list(const struct test *tests, int count, char **names)

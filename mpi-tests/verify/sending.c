@@ -51,7 +51,7 @@ static struct stream from_left(uint64_t number)
 /* Round the ring with receives posted first, as ready mode demands. */
 static void modes_posted(void)
 {
-    size_t attached = MIB + 64 * KIB;
+    size_t attached = 16 * MIB; /* all of them may still be on their way */
     void *buffer = allocate(attached);
     uint8_t *out = allocate(MIB + 1), *in = allocate(MIB + 2);
     MPI(MPI_Buffer_attach(buffer, (int)attached));
@@ -83,7 +83,7 @@ static void modes_posted(void)
 static void modes_unexpected(void)
 {
     static const enum mode modes[] = {ISEND, IBSEND, ISSEND};
-    size_t attached = MIB + 64 * KIB;
+    size_t attached = 16 * MIB; /* all of them may still be on their way */
     void *buffer = allocate(attached);
     uint8_t *out = allocate(MIB + 1), *in = allocate(MIB + 1);
     MPI(MPI_Buffer_attach(buffer, (int)attached));
@@ -138,7 +138,7 @@ static void persistent(void)
 {
     enum { ROUNDS = 5, KINDS = 4 };
     static const size_t persistent_sizes[] = {0, 100, 16 * KIB + 1, 300 * KIB};
-    size_t attached = 2 * MIB;
+    size_t attached = 4 * MIB;
     void *buffer = allocate(attached);
     MPI(MPI_Buffer_attach(buffer, (int)attached));
     for (int i = 0; i < 4; i++) {
