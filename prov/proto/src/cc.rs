@@ -40,8 +40,8 @@ pub trait CongestionControl {
     fn on_spurious(&mut self, packets: u32);
     /// Timeouts went on, and now packets turn out lost.
     fn on_timeout(&mut self, next_tx: u64);
-    /// The peer counted new Congestion Experienced marks.
-    fn on_ecn(&mut self, next_tx: u64);
+    /// The peer counted new Congestion Experienced marks, on packets up to the transmission `newest_tx`.
+    fn on_ecn(&mut self, newest_tx: u64, next_tx: u64);
 }
 
 /// Packets and how many of them were lost.
@@ -115,8 +115,15 @@ impl TolerantAimd {
         self.round_end = next_tx;
         self.round = Tally::default();
         self.limited = [false, self.limited[0]];
+    }
+
+    /// At the end of a round: the loss across rounds.
+    fn judge_sample(&mut self, next_tx: u64) {
         if self.sample.packets >= SAMPLE {
-            self.sample = Tally::default();
+            let sample = core::mem::take(&mut self.sample);
+            if sample.is_more_than_noise() {
+                self.cut_by_beta(next_tx, sample.lost / 2 + 1);
+            }
         }
     }
 
@@ -163,7 +170,12 @@ impl CongestionControl for TolerantAimd {
             }
         }
         if newest_tx >= self.round_end {
+            if self.round_end > self.recovery_end {
+                // A whole round trip after the cut: what turns out spurious from now on was not its reason.
+                self.cut = None;
+            }
             self.begin_round(next_tx);
+            self.judge_sample(next_tx);
         }
     }
 
@@ -180,8 +192,6 @@ impl CongestionControl for TolerantAimd {
         }
         if self.round.is_beyond_chance(self.window) {
             self.cut_by_beta(next_tx, self.round.lost / 2 + 1);
-        } else if self.sample.packets >= SAMPLE && self.sample.is_more_than_noise() {
-            self.cut_by_beta(next_tx, self.sample.lost / 2 + 1);
         }
     }
 
@@ -198,13 +208,150 @@ impl CongestionControl for TolerantAimd {
     }
 
     fn on_timeout(&mut self, next_tx: u64) {
-        self.cut_to(MINIMUM, self.window / 2, next_tx, u32::MAX);
+        self.cut_to(MINIMUM, self.window / 2, next_tx, 1);
     }
 
-    fn on_ecn(&mut self, next_tx: u64) {
-        // Marks were counted on packets up to the newest one that arrived: the same round trip cuts once.
-        if self.round_end >= self.recovery_end {
+    fn on_ecn(&mut self, newest_tx: u64, next_tx: u64) {
+        // Marks on packets sent before the last cut are that cut's.
+        if newest_tx >= self.recovery_end {
             self.cut_by_beta(next_tx, u32::MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One round trip of a full window of which `lost` are lost, and which `marked` says was marked.
+    fn round(cc: &mut TolerantAimd, next_tx: &mut u64, lost: u32, marked: bool) {
+        let first = *next_tx;
+        let window = cc.window();
+        *next_tx += u64::from(window);
+        cc.on_sent(window);
+        for i in 0..u64::from(lost) {
+            cc.on_loss(first + i, *next_tx);
+        }
+        for i in u64::from(lost)..u64::from(window) {
+            cc.on_ack(1, first + i, *next_tx);
+            if marked {
+                cc.on_ecn(first + i, *next_tx);
+            }
+        }
+    }
+
+    fn grown() -> (TolerantAimd, u64) {
+        let (mut cc, mut next_tx) = (TolerantAimd::new(1024), 1);
+        for _ in 0..4 {
+            round(&mut cc, &mut next_tx, 0, false);
+        }
+        assert_eq!(cc.window(), 1024);
+        (cc, next_tx)
+    }
+
+    #[test]
+    fn slow_start_doubles_up_to_the_limit() {
+        let (mut cc, mut next_tx) = (TolerantAimd::new(300), 1);
+        let mut windows = Vec::new();
+        for _ in 0..4 {
+            windows.push(cc.window());
+            round(&mut cc, &mut next_tx, 0, false);
+        }
+        assert_eq!(windows, [64, 128, 256, 300]);
+    }
+
+    #[test]
+    fn two_percent_is_noise_in_every_round() {
+        let (mut cc, mut next_tx) = grown();
+        for _ in 0..1000 {
+            round(&mut cc, &mut next_tx, 20, false);
+        }
+        assert_eq!(cc.window(), 1024);
+    }
+
+    #[test]
+    fn three_percent_for_long_is_not() {
+        let (mut cc, mut next_tx) = grown();
+        for _ in 0..4 {
+            round(&mut cc, &mut next_tx, 31, false);
+        }
+        assert!(cc.window() < 1024);
+        let (mut small, mut next_tx) = (TolerantAimd::new(64), 1);
+        let mut least = 64;
+        for _ in 0..40 {
+            round(&mut small, &mut next_tx, 3, false);
+            least = least.min(small.window());
+        }
+        assert_eq!(least, 44, "a small window is judged over many rounds");
+    }
+
+    #[test]
+    fn an_overflow_cuts_once_in_its_round_trip() {
+        let (mut cc, mut next_tx) = grown();
+        let (first, end) = (next_tx, next_tx + 1024);
+        for i in 0..500 {
+            cc.on_loss(first + i, end);
+        }
+        assert_eq!(cc.window(), 716);
+        next_tx = end;
+        round(&mut cc, &mut next_tx, 0, false);
+        assert_eq!(cc.window(), 717, "and then by one");
+        round(&mut cc, &mut next_tx, 100, false);
+        assert_eq!(cc.window(), 501, "the next round trip is judged anew");
+    }
+
+    #[test]
+    fn marks_cut_once_per_round_trip() {
+        let (mut cc, mut next_tx) = grown();
+        round(&mut cc, &mut next_tx, 0, true);
+        assert_eq!(cc.window(), 716);
+        round(&mut cc, &mut next_tx, 0, true);
+        assert_eq!(cc.window(), 501);
+    }
+
+    #[test]
+    fn persistent_timeouts_go_to_the_minimum_and_back_by_slow_start_to_half() {
+        let (mut cc, mut next_tx) = grown();
+        cc.on_timeout(next_tx);
+        for i in 0..100 {
+            cc.on_loss(next_tx - 100 + i, next_tx);
+        }
+        assert_eq!(cc.window(), 4);
+        for _ in 0..7 {
+            round(&mut cc, &mut next_tx, 0, false);
+        }
+        assert_eq!(cc.window(), 512);
+        round(&mut cc, &mut next_tx, 0, false);
+        assert_eq!(cc.window(), 513);
+    }
+
+    #[test]
+    fn a_cut_for_nothing_is_undone_and_a_right_one_is_not() {
+        let (mut cc, mut next_tx) = grown();
+        let end = next_tx + 1024;
+        for i in 0..100 {
+            cc.on_loss(next_tx + i, end);
+        }
+        let mut right = cc;
+        cc.on_spurious(100);
+        assert_eq!(cc.window(), 1024);
+        right.on_spurious(20);
+        assert_eq!(right.window(), 716);
+        next_tx = end;
+        round(&mut right, &mut next_tx, 0, false);
+        round(&mut right, &mut next_tx, 0, false);
+        right.on_spurious(100);
+        assert_eq!(right.window(), 718, "too late to be about that cut");
+    }
+
+    #[test]
+    fn a_window_that_does_not_limit_does_not_grow() {
+        let (mut cc, mut next_tx) = (TolerantAimd::new(1024), 1);
+        for _ in 0..100 {
+            cc.on_sent(10);
+            next_tx += 10;
+            cc.on_ack(10, next_tx - 1, next_tx);
+        }
+        assert_eq!(cc.window(), 64);
     }
 }

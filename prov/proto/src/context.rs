@@ -245,8 +245,10 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             llp.credit_packets = self.local.credit.packets;
             self.advertised.packets = self.local.credit.packets;
             if !rx.has_gap() {
-                self.unacknowledged = 0;
-                self.ack_need = if self.body_owed { AckNeed::Idle } else { AckNeed::No };
+                self.ack_need = if self.body_owed { self.ack_need.max(AckNeed::Idle) } else { AckNeed::No };
+                if !self.body_owed {
+                    self.unacknowledged = 0;
+                }
             }
         }
         if let Some(echo) = self.echo {

@@ -56,6 +56,8 @@ pub(crate) struct PathMtu {
     searching: bool,
     /// The current size is in doubt: probe it, not a larger one.
     in_doubt: bool,
+    /// The peer spoke since the doubt.
+    answers: bool,
     tries: u8,
     last_number: u32,
     probe: Option<Probe>,
@@ -78,6 +80,7 @@ impl PathMtu {
             least: least.min(start),
             searching: config.probe_mtu,
             in_doubt: false,
+            answers: false,
             tries: 0,
             last_number: 0,
             probe: None,
@@ -95,6 +98,11 @@ impl PathMtu {
         self.limit = self.limit.min(segment_max);
         self.current = self.current.min(segment_max);
         self.least = self.least.min(self.current);
+    }
+
+    /// The peer spoke.
+    pub(crate) fn on_heard(&mut self) {
+        self.answers = true;
     }
 
     /// When [`Self::on_timeout`] has something to do.
@@ -179,10 +187,11 @@ impl PathMtu {
         self.current < before
     }
 
-    /// Large packets find no answer: is it the path? The current size is probed as soon as the peer speaks.
-    pub(crate) fn doubt(&mut self) {
-        if self.current > LEAST - self.overhead && !self.in_doubt {
+    /// A packet of `bytes` finds no answer: is it the path? The current size is probed as soon as the peer speaks: a silent one says nothing of any size.
+    pub(crate) fn doubt(&mut self, bytes: u16) {
+        if bytes > LEAST - self.overhead && bytes <= self.current && !self.in_doubt {
             self.in_doubt = true;
+            self.answers = false;
             self.tries = 0;
             self.probe = None;
             self.not_before = Instant::ZERO;
@@ -212,7 +221,7 @@ impl PathMtu {
             return None;
         }
         if self.in_doubt {
-            return Some(self.current);
+            return self.answers.then_some(self.current);
         }
         if !self.searching {
             return None;

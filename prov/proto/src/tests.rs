@@ -5,5 +5,7 @@ mod death;
 mod harness;
 mod lossy;
 mod path;
+#[cfg(feature = "planted")]
+mod planted;
 mod refusals;
 mod windows;

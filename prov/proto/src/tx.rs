@@ -38,6 +38,8 @@ pub(crate) struct Slot<T> {
     pub(crate) state: State,
     /// The sender waits for its acknowledgement.
     pub(crate) request_ack: bool,
+    /// It was declared lost at some time.
+    pub(crate) declared_lost: bool,
     earlier: Link,
     later: Link,
 }
@@ -130,9 +132,9 @@ impl<T: Copy> TxWindow<T> {
     }
 
     /// The oldest packet not acknowledged.
-    pub(crate) fn oldest(&self) -> Option<(Psn, &Slot<T>)> {
+    pub(crate) fn oldest(&self) -> Option<&Slot<T>> {
         // The first slot is never `Acked`: it would have left the window.
-        Some((self.base, self.slots.front()?))
+        self.slots.front()
     }
 
     /// The packet in flight that was transmitted first.
@@ -170,6 +172,7 @@ impl<T: Copy> TxWindow<T> {
             class,
             state: State::InFlight,
             request_ack,
+            declared_lost: false,
             earlier: Link::NONE,
             later: Link::NONE,
         });
@@ -197,6 +200,7 @@ impl<T: Copy> TxWindow<T> {
         self.dequeue(psn);
         if let Some(slot) = self.get_mut(psn) {
             slot.state = state;
+            slot.declared_lost |= state == State::Lost;
             if state == State::Unsent {
                 slot.transmissions = slot.transmissions.saturating_sub(1);
             }
@@ -317,9 +321,9 @@ impl<T: Copy> TxWindow<T> {
 
     /// Counts everything again, the slow way.
     pub(crate) fn assert_consistent(&self) {
-        let count = |state| self.slots.iter().filter(|slot| slot.state == state).count() as u32;
-        assert_eq!(self.in_flight(), count(State::InFlight));
-        assert_eq!(self.waiting(), count(State::Lost) + count(State::Unsent));
+        let count = |state| self.slots.iter().filter(|slot| slot.state == state).count();
+        assert_eq!(self.in_flight() as usize, count(State::InFlight));
+        assert_eq!(self.waiting() as usize, count(State::Lost) + count(State::Unsent));
         let flight = self.slots.iter().filter(|slot| slot.state == State::InFlight);
         assert_eq!(self.data_bytes, flight.map(Self::data_bytes_of).sum::<u64>());
         assert!(self.slots.front().is_none_or(|slot| slot.state != State::Acked));

@@ -60,11 +60,6 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         if !llp.cumulative.is_before(self.tx.base()) {
             self.credit.bytes = ack.credit_bytes;
         }
-        let marks = ack.ce_count.wrapping_sub(self.ce_reported);
-        if marks != 0 && marks < 1 << 31 {
-            self.ce_reported = ack.ce_count;
-            self.congestion.on_ecn(self.next_tx);
-        }
         let acknowledgement = self.acknowledgement(at.now, llp);
         let mut acked = 0;
         for (start, word) in (0u32..).step_by(64).zip(ack.sack.iter().take(usize::from(ack.words))) {
@@ -77,6 +72,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         self.tx.advance();
         self.note_progress(at.now, acked);
+        let marks = ack.ce_count.wrapping_sub(self.ce_reported);
+        if marks != 0 && marks < 1 << 31 {
+            self.ce_reported = ack.ce_count;
+            self.congestion.on_ecn(self.arrived[0], self.next_tx);
+        }
     }
 
     /// A RESET, instead of [`Self::on_packet`]. Believed only if the cookie and the PSN are ones that this context is sending with.
@@ -180,6 +180,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             self.take_acknowledgement(at.now, llp)?;
         }
         self.liveness.on_heard(at.now);
+        self.mtu.on_heard();
         if knows_us && !self.established {
             self.established = true;
             self.events.push_back(Event::Established);
@@ -281,7 +282,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         // Which transmission was it? Of several, the last one only if the peer had received that one or a later one.
         let last_arrived =
             slot.transmissions <= 1 || acknowledgement.echo.is_some_and(|echo| slot.tx <= echo);
-        if slot.state == State::Lost || !last_arrived {
+        if slot.state == State::Lost || (slot.declared_lost && !last_arrived) {
             self.counters.spurious += 1;
             self.congestion.on_spurious(1);
         }

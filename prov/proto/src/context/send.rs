@@ -90,9 +90,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     }
 
     /// The datapath did not take the last transmission of `psn`: [`Self::poll_retransmit`] gives it again, and the network is not blamed.
+    /// No timer runs for it: try again when the datapath takes something.
     pub fn unsent(&mut self, psn: Psn) {
-        if self.tx.contains(psn) {
-            self.tx.withdraw(psn, State::Unsent);
+        if self.tx.contains(psn) && self.tx.withdraw(psn, State::Unsent) {
+            // A probe of silence is still due, whatever the windows say.
+            self.probe_due |= psn == self.tx.base() && (self.tail_probed || self.backoff != 0);
         }
     }
 

@@ -66,8 +66,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.backoff += 1;
         self.rto_base = now;
         self.probe_due = true;
-        if self.backoff >= DOUBT_AFTER && self.tx.oldest().is_some() {
-            self.mtu.doubt();
+        if let Some(oldest) = self.tx.oldest().filter(|_| self.backoff >= DOUBT_AFTER) {
+            self.mtu.doubt(oldest.bytes);
         }
     }
 

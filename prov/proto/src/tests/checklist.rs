@@ -434,7 +434,7 @@ fn a_reordered_train_costs_no_window() {
         // Of each 64 packets 16 are overtaken by the rest.
         if packet.to == 1 && count % 64 < 16 { Fate::Delay(DELAY / 2) } else { Fate::Deliver }
     });
-    let before = world.hosts[0].context.congestion().clone();
+    let before = *world.hosts[0].context.congestion();
     assert!(world.run_until(World::is_quiet, SECOND * 10));
     world.assert_complete();
     let (after, context) = (world.hosts[0].context.congestion(), &world.hosts[0].context);

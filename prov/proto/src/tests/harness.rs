@@ -61,6 +61,9 @@ pub(super) enum Fate {
     Mark,
 }
 
+/// Decides over every packet.
+pub(super) type Network = Box<dyn FnMut(&Packet, &mut Random) -> Fate>;
+
 /// A generator that a seed fixes (SplitMix64).
 #[derive(Clone, Debug)]
 pub(super) struct Random(pub(super) u64);
@@ -123,7 +126,7 @@ pub(super) struct World {
     order: u64,
     steps: u64,
     pub(super) random: Random,
-    pub(super) fate: Box<dyn FnMut(&Packet, &mut Random) -> Fate>,
+    pub(super) fate: Network,
     /// Packets sent so far, by receiver.
     pub(super) carried: [u64; 2],
     pub(super) rto_floor: Duration,
@@ -488,10 +491,7 @@ impl World {
 }
 
 /// Drops the packets that a predicate picks, `count` of them.
-pub(super) fn drop_first(
-    mut count: u32,
-    pick: impl Fn(&Packet) -> bool + 'static,
-) -> Box<dyn FnMut(&Packet, &mut Random) -> Fate> {
+pub(super) fn drop_first(mut count: u32, pick: impl Fn(&Packet) -> bool + 'static) -> Network {
     Box::new(move |packet, _| {
         if count > 0 && pick(packet) {
             count -= 1;

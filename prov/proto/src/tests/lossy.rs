@@ -3,24 +3,23 @@
 use core::time::Duration;
 
 use super::harness::*;
-use crate::{Config, Credit};
+use crate::{Config, Credit, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Loss, duplication and reordering at rates that the seed chooses, in bursts, in both directions.
-fn network(seed: u64) -> Box<dyn FnMut(&Packet, &mut Random) -> Fate> {
+pub(super) fn network(seed: u64) -> Network {
     let mut rates = Random(seed ^ 0xFA7E);
     let (loss, burst, twice, late) =
         (rates.below(1000), rates.below(30), rates.below(800), rates.below(4000));
     let spread = 1 + rates.below(200);
-    let mut dropping = 0u64;
-    Box::new(move |_, random| {
-        if dropping > 0 {
-            dropping -= 1;
+    let mut dropping_until = Instant::ZERO;
+    Box::new(move |packet, random| {
+        if packet.sent < dropping_until {
             return Fate::Drop;
         }
         if random.chance(burst) {
-            dropping = random.below(70);
+            dropping_until = packet.sent + Duration::from_micros(random.below(3000));
         }
         let delay = Duration::from_micros(random.below(spread));
         if random.chance(loss) {

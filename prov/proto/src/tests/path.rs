@@ -15,7 +15,7 @@ fn world_of(route_mtu: u16, path_mtu: usize) -> World {
     world
 }
 
-fn path_of(mtu: usize) -> Box<dyn FnMut(&Packet, &mut Random) -> Fate> {
+fn path_of(mtu: usize) -> Network {
     Box::new(
         move |packet, _| if packet.bytes + 28 > mtu && !packet.fragment { Fate::Drop } else { Fate::Deliver },
     )
