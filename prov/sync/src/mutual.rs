@@ -177,6 +177,48 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_left_of_a_quarrel() {
+        let mutual = Mutual::default();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        mutual.enter();
+                        thread::yield_now();
+                        mutual.leave();
+                    }
+                });
+            }
+        });
+        assert!(mutual.try_enter());
+        mutual.leave();
+        let parking = lock(&mutual.parking);
+        assert_eq!((parking.parked, parking.handed), (0, false));
+    }
+
+    #[test]
+    fn a_parked_thread_that_wakes_in_vain_is_given_the_lock() {
+        let mutual = Mutual::default();
+        // As a parked thread leaves it, that always wakes too late.
+        lock(&mutual.parking).parked = 1;
+        for _ in 0..BARGES_MAX {
+            assert!(mutual.try_enter(), "somebody else is faster");
+            mutual.state.store(CONTENDED, Ordering::Relaxed);
+            mutual.leave();
+        }
+        assert!(mutual.try_enter());
+        mutual.state.store(CONTENDED, Ordering::Relaxed);
+        mutual.leave();
+        assert!(!mutual.try_enter(), "nobody gets in before the parked one");
+        // Which this thread now is.
+        lock(&mutual.parking).parked = 0;
+        mutual.enter();
+        assert!(!mutual.try_enter());
+        mutual.leave();
+        assert!(mutual.try_enter());
+    }
+
+    #[test]
     fn a_polling_thread_does_not_starve_another() {
         // SAFETY: a mutual lock asks for no promise.
         let done = unsafe { Guarded::<Mutual, bool>::new(false) };
