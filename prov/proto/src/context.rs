@@ -78,8 +78,8 @@ pub struct Context<T, C = TolerantAimd> {
     persistent: bool,
     /// The oldest packet is to be sent once, whatever the windows say.
     probe_due: bool,
-    /// A probe is to be sent to confirm a report, as nothing else is outstanding.
-    confirm_due: bool,
+    /// A probe is to be sent to see whether the peer still has this context, as nothing else is outstanding that would.
+    confirm_due: Option<Instant>,
     /// The number of the last probe sent.
     probe_number: Option<u32>,
 
@@ -139,7 +139,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             tail_probed: false,
             persistent: false,
             probe_due: false,
-            confirm_due: false,
+            confirm_due: None,
             probe_number: None,
             rx: None,
             echo: None,

@@ -201,12 +201,18 @@ impl<T: Copy> TxWindow<T> {
         if let Some(slot) = self.get_mut(psn) {
             slot.state = state;
             slot.declared_lost |= state == State::Lost;
-            if state == State::Unsent {
-                slot.transmissions = slot.transmissions.saturating_sub(1);
-            }
         }
         self.enqueue(Queue::Waiting, psn);
         true
+    }
+
+    /// Takes `psn`, whose last transmission never left, out of flight. False when it is not in flight.
+    pub(crate) fn take_back(&mut self, psn: Psn) -> bool {
+        let in_flight = self.withdraw(psn, State::Unsent);
+        if let (true, Some(slot)) = (in_flight, self.get_mut(psn)) {
+            slot.transmissions = slot.transmissions.saturating_sub(1);
+        }
+        in_flight
     }
 
     /// Acknowledges one PSN. `None` when it was already, or is not in the window. Call [`Self::advance`] after the last one.

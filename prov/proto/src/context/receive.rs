@@ -160,6 +160,13 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
 
     /// Is this packet the peer's? Joins on its record, and takes its acknowledgement.
     fn admit(&mut self, at: Moment, llp: &Llp, syn: Option<&Syn>) -> Result<(), PeerFault> {
+        let begins_again =
+            |peer: Syn| syn.is_some_and(|syn| syn.incarnation == peer.incarnation && !same_peer(&peer, syn));
+        if llp.cookie == 0 && self.peer.is_some_and(begins_again) {
+            // Did the peer give this context up, and is making another? Then it answers a probe of this one by RESET.
+            self.confirm_due.get_or_insert(at.now);
+            return Err(PeerFault::Stale);
+        }
         let knows_us = llp.cookie == self.local.cookie;
         // After it has shown our cookie once, a packet without it is a late one, repeated with the cookie if it matters, or somebody else's.
         let first_contact = llp.cookie == 0 && llp.dst_ctx == 0 && syn.is_some() && !self.established;
@@ -286,7 +293,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             self.counters.spurious += 1;
             self.congestion.on_spurious(1);
         }
-        if last_arrived {
+        if last_arrived && slot.state != State::Unsent {
             self.note_arrival(slot.tx);
         }
         if let (true, Some(delay)) = (acknowledgement.echo == Some(slot.tx), acknowledgement.delay) {

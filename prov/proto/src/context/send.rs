@@ -7,7 +7,6 @@ use crate::cc::CongestionControl;
 use crate::config::{Class, Credit};
 use crate::planted::{Defect, planted};
 use crate::time::{Instant, Moment};
-use crate::tx::State;
 
 /// Tokens that may wait for a refusal, in windows: beyond it no new data is sent, so that a peer which counts refusals and never sends them costs bounded memory.
 const UNCONFIRMED_WINDOWS: u32 = 4;
@@ -92,7 +91,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// The datapath did not take the last transmission of `psn`: [`Self::poll_retransmit`] gives it again, and the network is not blamed.
     /// No timer runs for it: try again when the datapath takes something.
     pub fn unsent(&mut self, psn: Psn) {
-        if self.tx.contains(psn) && self.tx.withdraw(psn, State::Unsent) {
+        if self.tx.take_back(psn) {
             // A probe of silence is still due, whatever the windows say.
             self.probe_due |= psn == self.tx.base() && (self.tail_probed || self.backoff != 0);
         }
@@ -104,7 +103,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         if self.dead.is_some() {
             return None;
         }
-        let (number, size) = if core::mem::take(&mut self.confirm_due) {
+        let (number, size) = if self.confirm_due.take().is_some() {
             let syn = if self.established { 0 } else { rdgram_wire::Syn::LENGTH };
             (self.mtu.next_number(), u16::try_from(Llp::LENGTH + syn).unwrap_or(u16::MAX))
         } else {

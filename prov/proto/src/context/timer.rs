@@ -17,7 +17,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         if self.dead.is_some() {
             return None;
         }
-        let confirm = self.liveness.confirm_at().filter(|_| !self.confirm_due && !self.probe_due);
+        let confirm = self.confirm_due.or_else(|| self.liveness.confirm_at().filter(|_| !self.probe_due));
         [self.loss_timer, self.tail_deadline(), self.rto_deadline(), self.mtu.next_timeout(), confirm]
             .into_iter()
             .flatten()
@@ -41,9 +41,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         self.mtu.on_timeout(at.now, self.liveness.last_heard());
         if due(self.liveness.confirm_at()) {
-            let outstanding = self.tx.outstanding() != 0;
-            self.probe_due |= outstanding;
-            self.confirm_due |= !outstanding;
+            if self.tx.outstanding() != 0 {
+                self.probe_due = true;
+            } else {
+                self.confirm_due.get_or_insert(at.now);
+            }
         }
     }
 

@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use rdgram_wire::{Reset, ResetReason};
+use rdgram_wire::{Psn, Reset, ResetReason};
 
 use super::harness::*;
-use crate::{Config, Death, Event, Incarnation, PeerFault, Verdict, supersedes};
+use crate::{Class, Config, Context, Death, Event, Incarnation, Local, PeerFault, Verdict, supersedes};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -15,7 +15,7 @@ fn assert_dead(world: &mut World, side: usize, death: Death) {
     assert_eq!(host.events.iter().filter(|event| matches!(event, Event::Dead(_))).count(), 1);
     assert!(host.has(Event::Dead(death)));
     assert_eq!(host.context.next_timeout(), None);
-    assert!(!host.context.can_send(crate::Class::Control, 0));
+    assert!(!host.context.can_send(Class::Control, 0));
     assert_eq!(host.context.unacknowledged(), 0);
 }
 
@@ -194,6 +194,7 @@ fn another_incarnation_is_none_of_this_contexts() {
     llp.cookie = 0;
     llp.dst_ctx = 0;
     record.incarnation -= 1;
+    assert_eq!(context.next_timeout(), None, "no probe for an old packet");
     let late = context.on_packet(at, &llp, Some(&record), false);
     assert_eq!(late, Verdict::Drop(PeerFault::Cookie), "it has shown our cookie before");
     assert_eq!(supersedes(None, 7), Incarnation::Newer);
@@ -213,4 +214,27 @@ fn the_grace_is_the_configured_one() {
     world.post(0, 1, 100);
     world.run_for(MS * 300);
     assert_dead(&mut world, 0, Death::Refused);
+}
+
+#[test]
+fn a_context_that_the_peer_gave_up_is_given_up() {
+    let mut world = World::new(1);
+    world.establish();
+    let at = world.at();
+    // The peer lives, in the same incarnation, but declared us dead and begins again.
+    let again = Local { ctx: 0x999, cookie: 0xABCD, initial_psn: Psn(77), ..local(1, 0) };
+    let mut fresh: Context<Content> = Context::new(&Config::default(), again, at.now);
+    let llp = fresh.send(at, Content::Message(9), 100, Class::Data, false);
+    let context = &mut world.hosts[0].context;
+    assert_eq!(context.poll_probe(at), None);
+    let verdict = context.on_packet(at, &llp, Some(&fresh.syn()), false);
+    assert_eq!(verdict, Verdict::Drop(PeerFault::Stale));
+    assert_eq!(context.next_timeout(), Some(at.now));
+    let (probe, size) = context.poll_probe(at).expect("a probe of the old context");
+    assert_eq!((probe.dst_ctx, probe.cookie, size), (0x101, local(1, 0).cookie, 40));
+    // A peer that still has it would answer; this one does not know it.
+    let reason = ResetReason::UnknownContext;
+    context.on_reset(at, &Reset { psn: probe.psn, cookie: probe.cookie, incarnation: 1001, reason });
+    world.run_for(MS);
+    assert_dead(&mut world, 0, Death::Restarted);
 }
