@@ -151,10 +151,11 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let av = unsafe { fid::object::<Av<S>>(fid.cast()) };
-        if Arc::strong_count(&av.users) > 1 {
-            return Errno::BUSY.negative();
-        }
+        // In a forked child only memory is freed; what holds on to it there is never asked.
         if !av.shared.is_inherited() {
+            if Arc::strong_count(&av.users) > 1 {
+                return Errno::BUSY.negative();
+            }
             let closed = av.shared.with(|state| state.engine.av_close(av.id).map_err(|_| Errno::BUSY));
             if closed == Err(Errno::BUSY) {
                 return Errno::BUSY.negative();

@@ -142,10 +142,11 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cntr = unsafe { fid::object::<Cntr<S>>(fid.cast()) };
-        if Arc::strong_count(&cntr.users) > 1 {
-            return Errno::BUSY.negative();
-        }
+        // In a forked child only memory is freed; what holds on to it there is never asked.
         if !cntr.shared.is_inherited() {
+            if Arc::strong_count(&cntr.users) > 1 {
+                return Errno::BUSY.negative();
+            }
             let closed = cntr.shared.with(|state| {
                 state.engine.cntr_close(cntr.id).map_err(|_| Errno::BUSY)?;
                 if let Some((key, _)) = cntr.wait.get() {
@@ -241,16 +242,9 @@ unsafe extern "C" fn wait<S: Serialize>(cntr: *mut sys::fid_cntr, threshold: u64
 }
 
 fn wait_for<S: Serialize>(cntr: &Cntr<S>, threshold: u64, timeout: c_int) -> Result {
-    let (successes, errors_before) = value(cntr)?;
-    if successes >= threshold {
-        return Ok(());
-    }
-    if timeout == 0 {
-        return Err(Errno::TIMEDOUT);
-    }
-    let (key, set) = cntr.wait()?;
-    let reached = block_until(&cntr.shared, *key, set, Patience::new(timeout), |state| {
-        let (successes, errors) = state.engine.cntr_value(cntr.id);
+    // Errors count from the call on: those that the progress made here finds too.
+    let (_, errors_before) = cntr.shared.with(|state| Ok(state.engine.cntr_value(cntr.id)))?;
+    let reached = |(successes, errors): (u64, u64)| {
         if successes >= threshold {
             Ok(Some(()))
         } else if errors != errors_before {
@@ -258,8 +252,18 @@ fn wait_for<S: Serialize>(cntr: &Cntr<S>, threshold: u64, timeout: c_int) -> Res
         } else {
             Ok(None)
         }
+    };
+    if reached(value(cntr)?)?.is_some() {
+        return Ok(());
+    }
+    if timeout == 0 {
+        return Err(Errno::TIMEDOUT);
+    }
+    let (key, set) = cntr.wait()?;
+    let done = block_until(&cntr.shared, *key, set, Patience::new(timeout), |state| {
+        reached(state.engine.cntr_value(cntr.id))
     })?;
-    reached.ok_or(Errno::TIMEDOUT)
+    done.ok_or(Errno::TIMEDOUT)
 }
 
 #[cfg(test)]

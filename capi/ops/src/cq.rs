@@ -259,10 +259,11 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(fid.cast()) };
-        if Arc::strong_count(&cq.users) > 1 {
-            return Errno::BUSY.negative();
-        }
+        // In a forked child only memory is freed; what holds on to it there is never asked.
         if !cq.shared.is_inherited() {
+            if Arc::strong_count(&cq.users) > 1 {
+                return Errno::BUSY.negative();
+            }
             let closed = cq.shared.with(|state| {
                 state.engine.cq_close(cq.id).map_err(|_| Errno::BUSY)?;
                 if let Some(wait) = &cq.wait {
