@@ -378,8 +378,11 @@ unsafe extern "C" fn insertsym<S: Serialize>(
     entry(|| {
         // SAFETY: called through the table of this type.
         let av = unsafe { fid::object::<Av<S>>(av) };
-        // SAFETY: C strings of the application's, or null.
-        let names = unsafe { (|| Ok((cptr::string(node)?, cptr::string(service)?)))() };
+        // SAFETY: a C string of the application's, or null.
+        let node = unsafe { cptr::string(node) };
+        // SAFETY: as above.
+        let service = unsafe { cptr::string(service) };
+        let names = node.and_then(|node| Ok((node, service?)));
         let inserted = names.and_then(|(node, service)| {
             let (Some(node), Some(service)) = (node, service) else { return Err(Errno::INVAL) };
             let nodes = Names::new(node, nodecnt).ok_or(Errno::INVAL)?;

@@ -196,10 +196,8 @@ mod tests {
         let none = unsafe { Slices::many(core::ptr::null(), 0) }.map(|slices| slices.as_slice().len());
         assert_eq!(none, Ok(0));
         // SAFETY: null with a count is refused before it is read.
-        assert_eq!(
-            unsafe { Slices::many(core::ptr::null(), 1) }.map(|slices| slices.count),
-            Err(Errno::INVAL)
-        );
+        let null = unsafe { Slices::many(core::ptr::null(), 1) };
+        assert_eq!(null.map(|slices| slices.count), Err(Errno::INVAL));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(crate) struct Way {
 /// From open to enable a bound socket, then an endpoint of the engine's.
 #[derive(Debug)]
 enum Phase {
-    Made(HostDatapath),
+    Made(Box<HostDatapath>),
     Enabled(EpId),
     /// Something failed half-way, or it is being closed.
     Gone,
@@ -200,7 +200,7 @@ impl<S: Serialize> Ep<S> {
             let Phase::Made(_) = endpoint.phase else { return Err(Errno::OPBADSTATE) };
             let datapath = open_socket(name, settings())?;
             endpoint.socket = datapath.fd().as_raw_fd();
-            endpoint.phase = Phase::Made(datapath);
+            endpoint.phase = Phase::Made(Box::new(datapath));
             Ok(())
         })
     }
@@ -419,7 +419,7 @@ fn make(attributes: &Attributes, family: Family) -> Result<EpState> {
         |op_flags| Way { op_flags, reporting: Reporting::default(), call: OpFlags::empty(), queue: None };
     let mut state = EpState {
         socket: datapath.fd().as_raw_fd(),
-        phase: Phase::Made(datapath),
+        phase: Phase::Made(Box::new(datapath)),
         config,
         tx: way(attributes.tx_op_flags),
         rx: way(attributes.rx_op_flags),
@@ -576,7 +576,7 @@ fn enable(state: &mut State, slot: usize) -> Result {
     let Phase::Made(datapath) = core::mem::replace(&mut endpoint.phase, Phase::Gone) else {
         return Err(Errno::OPBADSTATE);
     };
-    let id = engine.ep_open(endpoint.config.clone(), datapath);
+    let id = engine.ep_open(endpoint.config.clone(), *datapath);
     let enabled = apply_bindings(engine, endpoint, id)
         .and_then(|()| waits.add_socket(endpoint.socket).map_err(|error| Errno::from_os(&error)));
     match enabled {
@@ -586,7 +586,7 @@ fn enable(state: &mut State, slot: usize) -> Result {
         }
         Err(errno) => {
             waits.remove_socket(endpoint.socket);
-            endpoint.phase = Phase::Made(engine.ep_remove(id));
+            endpoint.phase = Phase::Made(Box::new(engine.ep_remove(id)));
             Err(errno)
         }
     }

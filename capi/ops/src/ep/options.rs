@@ -106,8 +106,8 @@ pub(super) unsafe extern "C" fn getopt<S: Serialize>(
         let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
         to_c(Opt::of(level, optname).and_then(|option| {
             let value = ep.with(|endpoint, _| Ok(option.get(endpoint)))?;
-            // SAFETY: the application's buffer of the length it says.
             match value {
+                // SAFETY: the application's buffer of the length it says.
                 Value::Size(size) => unsafe { cptr::give_bytes(&size.to_ne_bytes(), optval, optlen) },
                 // SAFETY: as above.
                 Value::Flag(flag) => unsafe { cptr::give_bytes(&[u8::from(flag)], optval, optlen) },

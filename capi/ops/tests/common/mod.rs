@@ -279,5 +279,5 @@ pub(crate) fn progress(cq: *mut sys::fid_cq) {
 
 /// Recognisable bytes.
 pub(crate) fn pattern(length: usize, seed: usize) -> Vec<u8> {
-    (0..length).map(|index| ((index * 31 + seed * 7 + index / 251) % 251) as u8).collect()
+    (0..length).map(|index| (index * 31 + seed * 7 + index / 251).to_le_bytes()[0]).collect()
 }
