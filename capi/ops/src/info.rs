@@ -111,7 +111,7 @@ fn infos(query: &Query<'_>, network: &impl Network, forced: Option<&str>) -> Res
         return Err(Errno::NODATA);
     }
     let sites = sites(query, &hints, network, forced)?;
-    let template = answer::template(query.version, query.hints.as_ref());
+    let template = answer::template(query.version, &hints);
     list::List::build(&template, &sites, &hints)
 }
 

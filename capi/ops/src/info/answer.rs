@@ -18,11 +18,9 @@ pub(super) struct Template {
     pub(super) domain: DomainAttr,
 }
 
-/// What a query for `version` of the API (0: the oldest) is answered; `hints` is `None` when the application gave none.
-pub(super) fn template(version: u32, hints: Option<&Hints<'_>>) -> Template {
-    let caps = capabilities(hints.map(|hints| hints.caps));
-    let nothing = Hints::default();
-    let hints = hints.unwrap_or(&nothing);
+/// What a query for `version` of the API (0: the oldest) is answered.
+pub(super) fn template(version: u32, hints: &Hints<'_>) -> Template {
+    let caps = capabilities(hints.caps);
     Template {
         caps,
         tx: transmit(caps, &hints.tx),
@@ -32,11 +30,13 @@ pub(super) fn template(version: u32, hints: Option<&Hints<'_>>) -> Template {
     }
 }
 
-/// Capabilities for those asked for: everything when there are no hints, all primary ones when nothing is asked for.
-fn capabilities(asked: Option<u64>) -> u64 {
-    let Some(asked) = asked else { return offer::capabilities() };
+/// Capabilities for those asked for: everything when nothing is said.
+fn capabilities(asked: u64) -> u64 {
+    if asked == 0 {
+        return offer::capabilities();
+    }
     let primary = offer::primary_capabilities();
-    let mut caps = if asked == 0 { primary } else { asked & primary };
+    let mut caps = asked & primary;
     // Secondary ones cost nothing and come unasked, but for the search of the sender's address.
     caps |= offer::capabilities() & !primary & !(sys::FI_SOURCE & !asked);
     if caps & (sys::FI_MSG | sys::FI_TAGGED) != 0 && caps & (sys::FI_SEND | sys::FI_RECV) == 0 {
