@@ -8,4 +8,5 @@ mod path;
 #[cfg(feature = "planted")]
 mod planted;
 mod refusals;
+mod rules;
 mod windows;

@@ -102,6 +102,31 @@ fn an_unreachable_host_has_to_stay_so() {
 }
 
 #[test]
+fn a_host_that_was_heard_between_reports_is_reachable() {
+    let mut world = World::new(1);
+    world.establish();
+    for _ in 0..20 {
+        let at = world.at();
+        world.hosts[0].context.on_unreachable(at, true);
+        world.post(0, 1, 100);
+        world.run_for(SECOND);
+    }
+    world.assert_complete();
+}
+
+#[test]
+fn answers_between_silences_begin_the_count_anew() {
+    let mut world = World::new(1);
+    world.establish();
+    for _ in 0..4 {
+        world.hosts[1].asleep_until = world.now + SECOND * 600;
+        world.post(0, 1, 100);
+        world.run_for(SECOND * 610);
+    }
+    world.assert_complete();
+}
+
+#[test]
 fn silence_ends_at_the_peer_timeout_only() {
     let mut world = World::new(1);
     world.establish();

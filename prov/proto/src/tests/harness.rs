@@ -106,6 +106,9 @@ pub(super) struct Host {
     pub(super) asleep_until: Instant,
     /// Refuse this share of messages, in ten thousand.
     pub(super) refuse: u64,
+    /// Refusals are counted and not sent.
+    pub(super) hold_refusals: bool,
+    held: Vec<Content>,
     /// The datapath takes nothing this often, in ten thousand.
     pub(super) again: u64,
     took_nothing: bool,
@@ -166,6 +169,8 @@ impl Host {
             inbox_limit: usize::MAX,
             asleep_until: Instant::ZERO,
             refuse: 0,
+            hold_refusals: false,
+            held: Vec::new(),
             again: 0,
             took_nothing: false,
             port_closed: false,
@@ -180,6 +185,11 @@ impl Host {
 
     pub(super) fn is_quiet(&self) -> bool {
         self.data.is_empty() && self.control.is_empty() && self.context.is_idle()
+    }
+
+    pub(super) fn release_refusals(&mut self) {
+        self.hold_refusals = false;
+        self.control.extend(self.held.drain(..).map(|refusal| (refusal, 100)));
     }
 
     fn queue_of(&mut self, class: Class) -> &mut VecDeque<(Content, u16)> {
@@ -452,7 +462,10 @@ impl World {
             Content::Message(message) if refuse => {
                 host.refused.insert(message);
                 let index = host.context.note_refusal();
-                host.control.push_back((Content::Refusal { message, index }, 100));
+                host.held.push(Content::Refusal { message, index });
+                if !host.hold_refusals {
+                    host.release_refusals();
+                }
             }
             Content::Message(_) => {}
             Content::Refusal { message, index } => {

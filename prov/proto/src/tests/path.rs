@@ -78,6 +78,25 @@ fn a_path_narrower_than_its_route_costs_probes_and_nothing_else() {
 }
 
 #[test]
+fn a_silent_peer_fails_no_size() {
+    let mut world = world_of(9000, 9000);
+    world.post(0, 1, 1000);
+    assert!(world.run_until(|world| !world.hosts[0].acked.is_empty(), MS));
+    world.hosts[1].asleep_until = world.now + SECOND * 10;
+    world.hosts[1].inbox_limit = 0;
+    world.post(0, 20, 1000);
+    world.run_for(SECOND * 10);
+    assert_eq!(world.hosts[0].context.segment(), 1472);
+    assert!(world.hosts[0].context.counters().probes >= 2);
+    world.hosts[1].inbox_limit = usize::MAX;
+    world.run_for(SECOND * 2);
+    world.post(0, 20, 1000);
+    world.run_for(MS * 100);
+    world.assert_complete();
+    assert_eq!(world.hosts[0].context.segment(), 8972);
+}
+
+#[test]
 fn a_path_that_narrows_silently_is_found_out() {
     let mut world = world_of(9000, 9000);
     world.post(0, 100, 1000);

@@ -1,0 +1,350 @@
+//! Single rules, on two contexts that are driven by hand: what a packet asks for, what an acknowledgement means, when something is due.
+
+use core::time::Duration;
+
+use rdgram_wire::{Ack, Flags, Llp, Psn};
+
+use super::harness::*;
+use crate::cc::CongestionControl;
+use crate::{AckNeed, Class, Config, Context, Credit, Instant, Moment, PeerFault, Retransmission, Verdict};
+
+const RTT: Duration = Duration::from_micros(100);
+
+/// A sender, established, and what its peer would say.
+struct Pair {
+    now: Instant,
+    rto_floor: Duration,
+    sender: Context<u32>,
+    receiver: Context<u32>,
+}
+
+impl Pair {
+    fn new(config: Config) -> Self {
+        let now = Instant::from_nanos(1_000_000_000);
+        let sender = Context::new(&config, local(0, 100), now);
+        let mut pair =
+            Self { now, rto_floor: MS, sender, receiver: Context::new(&config, local(1, 200), now) };
+        let first = pair.send(0);
+        pair.now = pair.now + RTT;
+        pair.deliver(&first);
+        pair.answer(ENOUGH);
+        pair
+    }
+
+    fn at(&self) -> Moment {
+        Moment { now: self.now, rto_floor: self.rto_floor }
+    }
+
+    fn send(&mut self, token: u32) -> Llp {
+        self.sender.send(self.at(), token, 1000, Class::Data, false)
+    }
+
+    fn send_many(&mut self, count: u32) -> Vec<Llp> {
+        (0..count).map(|token| self.send(token)).collect()
+    }
+
+    fn deliver(&mut self, llp: &Llp) -> Verdict {
+        let syn = self.sender.syn();
+        let syn = llp.flags.contains(Flags::SYN).then_some(&syn);
+        self.receiver.on_packet(self.at(), llp, syn, false)
+    }
+
+    /// The receiver acknowledges what it has, and the sender hears at once. Returns the packet.
+    fn answer(&mut self, credit: Credit) -> (Llp, Ack) {
+        let (llp, ack) = self.receiver.ack(self.at(), credit);
+        self.hear(&llp, &ack);
+        (llp, ack)
+    }
+
+    fn hear(&mut self, llp: &Llp, ack: &Ack) {
+        let syn = self.receiver.syn();
+        let syn = llp.flags.contains(Flags::SYN).then_some(&syn);
+        assert_eq!(self.sender.on_packet(self.at(), llp, syn, false), Verdict::NotData);
+        self.sender.on_ack(self.at(), llp, ack);
+    }
+
+    fn again(&mut self) -> Option<Retransmission<u32>> {
+        self.sender.poll_retransmit(self.at())
+    }
+
+    fn after(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.sender.on_timeout(self.at());
+    }
+}
+
+#[test]
+fn three_later_arrivals_are_a_loss_at_once_and_two_are_not() {
+    let mut pair = Pair::new(Config::default());
+    let packets = pair.send_many(4);
+    pair.now = pair.now + RTT;
+    pair.deliver(&packets[1]);
+    pair.deliver(&packets[2]);
+    pair.answer(ENOUGH);
+    assert_eq!(pair.again(), None);
+    pair.deliver(&packets[3]);
+    pair.answer(ENOUGH);
+    let again = pair.again().expect("a retransmission");
+    assert_eq!((again.llp.psn, again.token), (packets[0].psn, 0));
+    assert!(again.llp.flags.contains(Flags::RETX | Flags::AR) && !again.fragment);
+    assert_ne!(again.llp.tx_number, packets[0].tx_number);
+    assert_eq!(pair.again(), None);
+}
+
+#[test]
+fn one_later_arrival_is_a_loss_after_nine_eighths_of_the_round_trip() {
+    let mut pair = Pair::new(Config::default());
+    let packets = pair.send_many(2);
+    let sent = pair.now;
+    pair.now = pair.now + RTT;
+    pair.deliver(&packets[1]);
+    pair.answer(ENOUGH);
+    assert_eq!(pair.again(), None);
+    assert_eq!(pair.sender.next_timeout(), Some(sent + RTT + RTT / 8));
+    pair.now = sent + RTT + RTT / 8 - Duration::from_nanos(1);
+    assert_eq!(pair.again(), None);
+    pair.after(Duration::from_nanos(1));
+    assert_eq!(pair.again().map(|again| again.llp.psn), Some(packets[0].psn));
+}
+
+#[test]
+fn what_the_rest_of_a_batch_acknowledges_is_not_lost() {
+    let mut pair = Pair::new(Config::default());
+    let packets = pair.send_many(5);
+    pair.now = pair.now + RTT * 3;
+    for packet in &packets[1..] {
+        pair.deliver(packet);
+        pair.answer(ENOUGH);
+    }
+    pair.deliver(&packets[0]);
+    pair.answer(ENOUGH);
+    assert_eq!(pair.again(), None);
+    assert_eq!(pair.sender.counters().lost, 0);
+    assert_eq!(pair.sender.unacknowledged(), 0);
+}
+
+#[test]
+fn the_peers_own_delay_is_no_round_trip() {
+    let mut pair = Pair::new(Config::default());
+    for _ in 0..100 {
+        let packet = pair.send(1);
+        pair.now = pair.now + RTT;
+        pair.deliver(&packet);
+        pair.now = pair.now + MS * 50;
+        pair.answer(ENOUGH);
+    }
+    assert_eq!(pair.sender.smoothed_rtt(), Some(RTT));
+    // At the field's maximum nothing is known.
+    let packet = pair.send(1);
+    pair.deliver(&packet);
+    pair.now = pair.now + MS * 500;
+    pair.answer(ENOUGH);
+    assert_eq!(pair.sender.smoothed_rtt(), Some(RTT));
+}
+
+#[test]
+fn a_retransmission_gives_a_sample_only_if_it_was_meant() {
+    let mut pair = Pair::new(Config::default());
+    let packet = pair.send(1);
+    // It is late; the timeout sends it again, and then the first one arrives.
+    pair.after(MS * 5);
+    let again = pair.again().expect("a probe");
+    pair.deliver(&packet);
+    let (llp, _) = pair.answer(ENOUGH);
+    assert_eq!(llp.echo_tx, packet.tx_number);
+    assert_eq!(pair.sender.smoothed_rtt(), Some(RTT), "whose round trip would it be?");
+    assert_eq!(pair.deliver(&again.llp), Verdict::Duplicate);
+    let packet = pair.send(2);
+    pair.after(MS * 5);
+    let again = pair.again().expect("a probe");
+    pair.now = pair.now + RTT * 9;
+    pair.deliver(&again.llp);
+    pair.answer(ENOUGH);
+    assert_eq!(pair.deliver(&packet), Verdict::Duplicate);
+    assert_eq!(pair.sender.smoothed_rtt(), Some(RTT * 2), "an eighth of eight more");
+}
+
+#[test]
+fn packets_and_bytes_of_credit_bind_each_alone() {
+    for (credit, room) in [
+        (Credit { packets: 7, bytes: u32::MAX }, 7),
+        (Credit { packets: 1024, bytes: 5999 }, 5),
+        (Credit { packets: 1024, bytes: u32::MAX }, 64),
+    ] {
+        let mut pair = Pair::new(Config::default());
+        let packet = pair.send(1);
+        pair.deliver(&packet);
+        pair.answer(credit);
+        let mut sent = Vec::new();
+        while pair.sender.can_send(Class::Data, 1000) {
+            sent.push(pair.send(2));
+        }
+        assert_eq!(sent.len(), room, "{credit:?}");
+        let (closing, open) = sent.split_last().expect("some");
+        assert!(closing.flags.contains(Flags::AR), "the packet that closes the window");
+        assert!(!open[0].flags.contains(Flags::AR));
+        assert!(pair.sender.can_send(Class::Control, 1000), "control needs no credit");
+    }
+}
+
+#[test]
+fn data_leaves_the_reserve_to_control() {
+    let mut pair = Pair::new(Config { window: 40, control_reserve: 10, ..Config::default() });
+    let mut data = 0;
+    while pair.sender.can_send(Class::Data, 1000) {
+        pair.send(1);
+        data += 1;
+    }
+    let mut control = 0;
+    while pair.sender.can_send(Class::Control, 1000) {
+        let at = pair.at();
+        pair.sender.send(at, 2, 1000, Class::Control, false);
+        control += 1;
+    }
+    assert_eq!((data, control), (30, 10));
+}
+
+#[test]
+fn a_changed_credit_is_worth_an_acknowledgement() {
+    let told = Credit { packets: 100, bytes: 100_000 };
+    let cases = [
+        (Credit { packets: 101, ..told }, AckNeed::No, "a little more"),
+        (Credit { packets: 10, ..told }, AckNeed::No, "less, with the next header"),
+        (Credit { packets: 200, ..told }, AckNeed::Idle, "twice as much"),
+        (Credit { bytes: 101_000, ..told }, AckNeed::No, "a few bytes"),
+        (Credit { bytes: 10_000, ..told }, AckNeed::Idle, "fewer bytes, which no header tells"),
+        (Credit { bytes: 300_000, ..told }, AckNeed::Idle, "more bytes"),
+    ];
+    for (credit, need, what) in cases {
+        let mut pair = Pair::new(Config::default());
+        pair.answer(told);
+        pair.receiver.set_credit(credit);
+        assert_eq!(pair.receiver.ack_need(), need, "{what}");
+        let at = pair.at();
+        let llp = pair.receiver.send(at, 1, 100, Class::Data, false);
+        assert_eq!(llp.credit_packets, credit.packets);
+        let owed = if credit.bytes.abs_diff(told.bytes) > 5000 { AckNeed::Idle } else { AckNeed::No };
+        assert_eq!(pair.receiver.ack_need(), owed, "{what}: a header tells packets only");
+    }
+}
+
+#[test]
+fn marks_are_owed_a_body() {
+    let mut pair = Pair::new(Config::default());
+    let mut packet = pair.send(1);
+    packet.flags |= Flags::AR;
+    let at = pair.at();
+    assert_eq!(pair.receiver.on_packet(at, &packet, None, true), Verdict::Accept);
+    let at = pair.at();
+    pair.receiver.send(at, 1, 100, Class::Data, false);
+    assert_eq!(pair.receiver.ack_need(), AckNeed::Now, "a header does not count marks");
+    let before = pair.sender.congestion().window();
+    let (_, ack) = pair.answer(ENOUGH);
+    assert_eq!(ack.ce_count, 1);
+    assert!(pair.sender.congestion().window() < before);
+    assert_eq!(pair.receiver.ack_need(), AckNeed::No);
+}
+
+#[test]
+fn persistent_timeouts_and_then_losses_start_over() {
+    let mut pair = Pair::new(Config::default());
+    pair.send_many(40);
+    for _ in 0..6 {
+        pair.after(MS * 200);
+        pair.again();
+    }
+    assert_eq!(pair.sender.congestion().window(), 64, "silence is not congestion");
+    pair.after(MS * 200);
+    let again = pair.again().expect("a probe");
+    pair.now = pair.now + RTT;
+    pair.deliver(&again.llp);
+    pair.answer(ENOUGH);
+    assert!(pair.again().is_some());
+    assert_eq!(pair.sender.counters().lost, 39);
+    assert_eq!(pair.sender.congestion().window(), 4);
+}
+
+#[test]
+fn timeouts_double_and_send_one_packet_each() {
+    let mut pair = Pair::new(Config::default());
+    pair.send_many(20);
+    let mut gaps = Vec::new();
+    let mut last = pair.now;
+    for _ in 0..15 {
+        let due = pair.sender.next_timeout().expect("a timer");
+        gaps.push(due.saturating_duration_since(last).as_micros());
+        last = due;
+        pair.now = due;
+        pair.after(Duration::ZERO);
+        assert_eq!(pair.again().map(|again| again.llp.psn), Some(Psn(101)));
+        assert_eq!(pair.again(), None);
+    }
+    // The tail probe; then the timeout, from the send on; then its doubles up to one second.
+    assert_eq!(gaps[..6], [200, 800, 2000, 4000, 8000, 16_000]);
+    assert_eq!(gaps[12..], [1_000_000; 3]);
+}
+
+#[test]
+fn a_process_that_is_away_itself_probes_no_tail_sooner() {
+    let mut pair = Pair::new(Config::default());
+    pair.rto_floor = MS * 40;
+    let sent = pair.now;
+    pair.send(1);
+    assert_eq!(pair.sender.next_timeout(), Some(sent + MS * 20), "half the floor");
+}
+
+#[test]
+fn a_probe_that_was_not_taken_is_still_due() {
+    let mut pair = Pair::new(Config::default());
+    pair.send_many(8);
+    // No credit for more than one in flight, so that only a probe may go.
+    let (llp, ack) = pair.receiver.ack(pair.at(), Credit { packets: 0, bytes: 0 });
+    pair.hear(&llp, &ack);
+    pair.after(MS);
+    let probe = pair.again().expect("a probe");
+    assert_eq!(pair.again(), None);
+    pair.sender.unsent(probe.llp.psn);
+    assert!(pair.sender.has_retransmission());
+    let again = pair.again().expect("the same");
+    assert_eq!(again.llp.psn, probe.llp.psn);
+    assert!(again.llp.flags.contains(Flags::AR));
+    assert!(!pair.sender.has_retransmission());
+}
+
+#[test]
+fn what_never_left_is_no_retransmission() {
+    let mut pair = Pair::new(Config::default());
+    let packet = pair.send(1);
+    pair.sender.unsent(packet.psn);
+    pair.sender.unsent(packet.psn);
+    pair.sender.unsent(packet.psn.add(5));
+    let again = pair.again().expect("once more");
+    assert!(!again.llp.flags.contains(Flags::RETX));
+    assert_eq!(pair.sender.counters().retransmitted, 0);
+    assert_eq!(pair.again(), None);
+}
+
+#[test]
+fn a_packet_for_another_context_is_not_ours() {
+    let mut pair = Pair::new(Config::default());
+    let mut packet = pair.send(1);
+    packet.dst_ctx += 1;
+    assert_eq!(pair.deliver(&packet), Verdict::Drop(PeerFault::Context));
+    packet.dst_ctx -= 1;
+    packet.cookie ^= 1;
+    assert_eq!(pair.deliver(&packet), Verdict::Drop(PeerFault::Cookie));
+    packet.cookie ^= 1;
+    assert_eq!(pair.deliver(&packet), Verdict::Accept);
+}
+
+#[test]
+fn a_probe_larger_than_we_accept_is_not_answered() {
+    let mut pair = Pair::new(Config { segment_max: 2000, ..Config::default() });
+    let at = pair.at();
+    let probe = Llp { psn: Psn(5), ..Llp::default() };
+    pair.receiver.on_probe(&probe, 2001);
+    assert_eq!(pair.receiver.poll_probe_ack(at), None);
+    pair.receiver.on_probe(&probe, 2000);
+    assert_eq!(pair.receiver.poll_probe_ack(at).map(|llp| llp.psn), Some(Psn(5)));
+    assert_eq!(pair.receiver.poll_probe_ack(at), None);
+}
