@@ -32,14 +32,16 @@ static void sender(bool close_first)
     exit(0);
 }
 
-static void receiver(size_t length)
+static void receiver(size_t length, bool close_first)
 {
     uint8_t in[64];
     struct fi_context2 context;
     struct fi_cq_tagged_entry entry;
     for (unsigned i = 0; i < MANY; i++) {
         RETRY(&node, fi_trecv(node.ep, in, sizeof in, NULL, FI_ADDR_UNSPEC, i, 0, &context));
-        completion_of(&node, &context, &entry);
+        if (!completion_within(&node, &entry, WAIT_SECONDS))
+            FAIL("message %u of %d, injected before the sender %s, does not arrive", i, MANY,
+                 close_first ? "closed its endpoint" : "exited with everything open");
         CHECK(entry.len == length, "len %zu", entry.len);
         pattern_check(in, length, i, "injected message");
     }
@@ -63,7 +65,7 @@ int main(void)
         introduce(&peer, &node);
         hear(&peer, &length, sizeof length);
         /* Let it finish before the first byte is looked at: the messages must not need our help at once. */
-        receiver(length);
+        receiver(length, close_first);
         close_node(&node);
         int status = finish_peer(&peer);
         if (status != 0)

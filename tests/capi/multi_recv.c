@@ -53,8 +53,11 @@ static void receiver(void)
         completion(&node, &entry);
         int which = entry.op_context == &contexts[1];
         CHECK(entry.op_context == &contexts[which], "a completion of no buffer");
-        if (entry.flags & FI_RECV) {
+        /* An entry that only gives the buffer back carries no other flag (fi_cq(3)). */
+        CHECK(entry.flags & (FI_RECV | FI_MULTI_RECV), "flags 0x%" PRIx64, entry.flags);
+        if (entry.flags & ~FI_MULTI_RECV) {
             uint8_t *at = entry.buf;
+            CHECK(at != NULL, "message %u: flags 0x%" PRIx64 " len %zu, and no buffer", received, entry.flags, entry.len);
             CHECK(at >= next[which] && at + entry.len <= buffers[which] + BUFFER,
                   "message %u at offset %td, free from %td", received, at - buffers[which], next[which] - buffers[which]);
             CHECK(entry.len == length_of(received), "message %u: len %zu", received, entry.len);
