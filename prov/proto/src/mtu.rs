@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use rdgram_wire::Syn;
+
 use crate::config::Config;
 use crate::time::Instant;
 
@@ -68,7 +70,8 @@ pub(crate) struct PathMtu {
 impl PathMtu {
     pub(crate) fn new(config: &Config, route_mtu: u16, ipv6: bool) -> Self {
         let overhead = if ipv6 { OVERHEAD_V6 } else { OVERHEAD_V4 };
-        let limit = route_mtu.saturating_sub(overhead).min(config.segment_max);
+        // Below the protocol's least no record could name it, and no header would fit.
+        let limit = route_mtu.saturating_sub(overhead).min(config.segment_max).max(Syn::SEGMENT_MIN);
         let start = (START - overhead).min(limit);
         let least = if ipv6 { LEAST } else { LEAST_V4 } - overhead;
         Self {

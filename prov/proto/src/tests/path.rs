@@ -97,6 +97,20 @@ fn a_silent_peer_fails_no_size() {
 }
 
 #[test]
+fn a_path_in_doubt_is_probed_when_the_peer_speaks() {
+    let mut world = world_of(1500, 1500);
+    world.establish();
+    world.hosts[1].asleep_until = world.now + SECOND * 30;
+    world.post(0, 20, 0);
+    world.run_for(SECOND * 29);
+    assert_eq!(world.hosts[0].context.counters().probes, 0, "a silent one answers no size");
+    world.run_for(SECOND * 2);
+    world.assert_complete();
+    assert_eq!(world.hosts[0].context.counters().probes, 1);
+    assert_eq!(world.hosts[0].context.segment(), 1472);
+}
+
+#[test]
 fn a_path_that_narrows_silently_is_found_out() {
     let mut world = world_of(9000, 9000);
     world.post(0, 100, 1000);

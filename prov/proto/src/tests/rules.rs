@@ -6,7 +6,9 @@ use rdgram_wire::{Ack, Flags, Llp, Psn};
 
 use super::harness::*;
 use crate::cc::CongestionControl;
-use crate::{AckNeed, Class, Config, Context, Credit, Instant, Moment, PeerFault, Retransmission, Verdict};
+use crate::{
+    AckNeed, Class, Config, Context, Credit, Instant, Local, Moment, PeerFault, Retransmission, Verdict,
+};
 
 const RTT: Duration = Duration::from_micros(100);
 
@@ -347,4 +349,39 @@ fn a_probe_larger_than_we_accept_is_not_answered() {
     pair.receiver.on_probe(&probe, 2000);
     assert_eq!(pair.receiver.poll_probe_ack(at).map(|llp| llp.psn), Some(Psn(5)));
     assert_eq!(pair.receiver.poll_probe_ack(at), None);
+}
+
+#[test]
+fn a_timeout_shorter_than_the_tail_probe_replaces_it() {
+    let mut pair = Pair::new(Config::default());
+    for token in 0..100 {
+        let packet = pair.send(token);
+        pair.now = pair.now + RTT * 6;
+        pair.deliver(&packet);
+        pair.answer(ENOUGH);
+    }
+    let mut last = pair.now;
+    pair.send(7);
+    for expected in [MS, MS * 2, MS * 4] {
+        let due = pair.sender.next_timeout().expect("a timer");
+        assert_eq!(due.saturating_duration_since(last), expected, "one packet per timeout");
+        last = due;
+        pair.now = due;
+        pair.after(Duration::ZERO);
+        assert!(pair.again().is_some());
+    }
+    assert_eq!(pair.sender.counters().tail_probes, 0);
+}
+
+#[test]
+fn no_route_is_too_narrow_for_the_headers() {
+    for route_mtu in [0, 20, 68, 300, 1500, u16::MAX] {
+        for ipv6 in [false, true] {
+            let local = Local { route_mtu, ipv6, ..local(0, 1) };
+            let context: Context<u32> = Context::new(&Config::default(), local, Instant::ZERO);
+            let overhead = if ipv6 { 48 } else { 28 };
+            let fits = usize::from(route_mtu.clamp(256 + overhead, 1500) - overhead);
+            assert_eq!(context.segment(), fits);
+        }
+    }
 }
