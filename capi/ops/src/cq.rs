@@ -1,24 +1,28 @@
-//! Completion queues: formats, reading, error entries, waiting.
+//! Completion queues: opening, reading, waiting; formats are in `format`, error entries in `error`.
 //!
 //! Responsible for the bytes that completions become in the application's memory, and for when reading makes progress. The format is a type chosen when the
 //! queue is opened. Must never complete anything itself.
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+mod error;
+mod format;
+
+use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use rdgram_engine::{Completion, CqId, Failure, FailurePending, FiAddr};
+use rdgram_engine::CqId;
 use rdgram_host::wait::WaitSet;
 use rdgram_sync::{Latch, Serialize};
 use rdgram_sys as sys;
 
 use crate::domain::{CONTROL_TRYWAIT, Domain, Shared, State};
-use crate::errno::{Errno, Result, cause_text, provider_number, to_c, to_c_size};
+use crate::errno::{Errno, Result, to_c, to_c_size};
 use crate::fid::{self, Child, Object};
 use crate::guard::entry;
 use crate::wait::{Patience, Target, WaitKey, block_until};
-use crate::{cptr, flags, stubs};
+use crate::{cptr, stubs};
+use format::{Context, Data, Format, Msg, Output, Tagged, read_now};
 
 /// Entries that a queue holds without growing, when the application does not say.
 const SIZE_DEFAULT: usize = 1024;
@@ -72,72 +76,6 @@ impl<S: Serialize> Cq<S> {
     }
 }
 
-/// A format of entries.
-trait Format: 'static {
-    /// The C struct.
-    type Entry;
-    /// One entry.
-    fn entry(completion: &Completion) -> Self::Entry;
-}
-
-/// A number as the pointer it came as.
-fn pointer(address: usize) -> *mut c_void {
-    core::ptr::with_exposed_provenance_mut(address)
-}
-
-struct Context;
-impl Format for Context {
-    type Entry = sys::fi_cq_entry;
-    #[inline]
-    fn entry(completion: &Completion) -> Self::Entry {
-        sys::fi_cq_entry { op_context: pointer(completion.context) }
-    }
-}
-
-struct Msg;
-impl Format for Msg {
-    type Entry = sys::fi_cq_msg_entry;
-    #[inline]
-    fn entry(completion: &Completion) -> Self::Entry {
-        sys::fi_cq_msg_entry {
-            op_context: pointer(completion.context),
-            flags: flags::completion(completion.flags),
-            len: completion.length,
-        }
-    }
-}
-
-struct Data;
-impl Format for Data {
-    type Entry = sys::fi_cq_data_entry;
-    #[inline]
-    fn entry(completion: &Completion) -> Self::Entry {
-        sys::fi_cq_data_entry {
-            op_context: pointer(completion.context),
-            flags: flags::completion(completion.flags),
-            len: completion.length,
-            buf: pointer(completion.buffer),
-            data: completion.data,
-        }
-    }
-}
-
-struct Tagged;
-impl Format for Tagged {
-    type Entry = sys::fi_cq_tagged_entry;
-    #[inline]
-    fn entry(completion: &Completion) -> Self::Entry {
-        sys::fi_cq_tagged_entry {
-            op_context: pointer(completion.context),
-            flags: flags::completion(completion.flags),
-            len: completion.length,
-            buf: pointer(completion.buffer),
-            data: completion.data,
-            tag: completion.tag,
-        }
-    }
-}
-
 /// The tables of a queue, for one flavour of lock and one format.
 struct Tables<S, F>(PhantomData<(S, F)>);
 
@@ -149,11 +87,11 @@ impl<S: Serialize, F: Format> Tables<S, F> {
             size: size_of::<sys::abi::OpsCq>(),
             read: Some(read::<S, F>),
             readfrom: Some(readfrom::<S, F>),
-            readerr: Some(readerr::<S>),
+            readerr: Some(error::readerr::<S>),
             sread: Some(sread::<S, F>),
             sreadfrom: Some(sreadfrom::<S, F>),
             signal: Some(signal::<S>),
-            strerror: Some(strerror),
+            strerror: Some(error::strerror),
         },
         export_xpu: Some(stubs::refused),
     };
@@ -367,73 +305,6 @@ pub(crate) unsafe fn give_pollfd(arg: *mut sys::fi_wait_pollfd, descriptor: RawF
     Ok(())
 }
 
-/// Where a read puts what it finds.
-struct Output<F: Format> {
-    entries: *mut F::Entry,
-    sources: *mut sys::fi_addr_t,
-    count: usize,
-    filled: usize,
-    /// Sources are known to this queue.
-    source: bool,
-}
-
-impl<F: Format> Output<F> {
-    /// Moves entries from the queue until there is no more, no room, or an error entry.
-    ///
-    /// # Safety
-    /// `entries` has room for `count` entries, `sources` too unless it is null.
-    #[inline]
-    unsafe fn fill(&mut self, state: &mut State, cq: CqId) -> core::result::Result<(), FailurePending> {
-        while self.filled < self.count {
-            let Some(completion) = state.engine.cq_pop(cq)? else { break };
-            // SAFETY: `filled < count`.
-            let entry = unsafe { self.entries.add(self.filled) };
-            // SAFETY: within the application's array.
-            unsafe { entry.write(F::entry(&completion)) };
-            if !self.sources.is_null() {
-                let source = if self.source { completion.source } else { FiAddr::UNSPEC };
-                // SAFETY: `filled < count`.
-                let place = unsafe { self.sources.add(self.filled) };
-                // SAFETY: within the application's array.
-                unsafe { place.write(source.0) };
-            }
-            self.filled += 1;
-        }
-        Ok(())
-    }
-
-    /// What a read returns, when it returns at all: `None` while there is nothing.
-    fn outcome(&self, fill: core::result::Result<(), FailurePending>) -> Result<Option<usize>> {
-        match fill {
-            _ if self.filled > 0 => Ok(Some(self.filled)),
-            Err(FailurePending) => Err(Errno::AVAIL),
-            Ok(()) => Ok(None),
-        }
-    }
-}
-
-/// One look at the queue: with progress, unless there is something and progress was made recently.
-///
-/// # Safety
-/// As for [`Output::fill`].
-#[inline]
-unsafe fn read_now<F: Format>(state: &mut State, cq: CqId, output: &mut Output<F>) -> Result<Option<usize>> {
-    // SAFETY: the caller promises it.
-    let mut fill = unsafe { output.fill(state, cq) };
-    let done = output.filled > 0 || fill.is_err();
-    if !(done && state.may_skip_progress()) {
-        state.progress();
-        if fill.is_ok() {
-            // SAFETY: the caller promises it.
-            fill = unsafe { output.fill(state, cq) };
-        }
-    }
-    if output.count == 0 && fill.is_ok() && !state.engine.cq_is_empty(cq) {
-        return Ok(Some(0));
-    }
-    output.outcome(fill)
-}
-
 unsafe extern "C" fn read<S: Serialize, F: Format>(
     cq: *mut sys::fid_cq,
     buf: *mut c_void,
@@ -452,13 +323,7 @@ unsafe extern "C" fn readfrom<S: Serialize, F: Format>(
     entry(|| {
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(cq) };
-        let mut output = Output::<F> {
-            entries: buf.cast(),
-            sources: src_addr,
-            count: if buf.is_null() { 0 } else { count },
-            filled: 0,
-            source: !src_addr.is_null() && cq.source.is_set(),
-        };
+        let mut output = Output::<F>::new(buf, count, src_addr, cq.source.is_set());
         // SAFETY: the application's arrays have room for `count`.
         let read = cq.shared.with(|state| unsafe { read_now(state, cq.id, &mut output) });
         to_c_size(read.and_then(|count| count.ok_or(Errno::AGAIN)))
@@ -488,13 +353,7 @@ unsafe extern "C" fn sreadfrom<S: Serialize, F: Format>(
     entry(|| {
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(cq) };
-        let mut output = Output::<F> {
-            entries: buf.cast(),
-            sources: src_addr,
-            count: if buf.is_null() { 0 } else { count },
-            filled: 0,
-            source: !src_addr.is_null() && cq.source.is_set(),
-        };
+        let mut output = Output::<F>::new(buf, count, src_addr, cq.source.is_set());
         to_c_size(cq.wait().and_then(|wait| {
             let patience = Patience::new(timeout);
             let read = block_until(&cq.shared, wait.key, &wait.set, patience, |state| {
@@ -520,144 +379,9 @@ unsafe extern "C" fn signal<S: Serialize>(cq: *mut sys::fid_cq) -> c_int {
     })
 }
 
-/// Bytes of `fi_cq_err_entry` that an application of this version has: it grew twice.
-fn error_entry_size(api_version: u32) -> usize {
-    const WITH_SIZE: u32 = sys::fi_version(1, 5);
-    const WITH_SOURCE: u32 = sys::fi_version(1, 20);
-    match api_version {
-        ..WITH_SIZE => core::mem::offset_of!(sys::fi_cq_err_entry, err_data_size),
-        WITH_SIZE..WITH_SOURCE => size_of::<sys::fi_cq_err_entry>(),
-        WITH_SOURCE.. => size_of::<sys::abi::CqErrEntry>(),
-    }
-}
-
-fn error_entry(failure: &Failure) -> sys::abi::CqErrEntry {
-    let completion = &failure.completion;
-    sys::abi::CqErrEntry {
-        base: sys::fi_cq_err_entry {
-            op_context: pointer(completion.context),
-            flags: flags::completion(completion.flags),
-            len: completion.length,
-            buf: pointer(completion.buffer),
-            data: completion.data,
-            tag: completion.tag,
-            olen: failure.overflow,
-            err: Errno::from(failure.cause).number(),
-            prov_errno: provider_number(failure.cause),
-            err_data: core::ptr::null_mut(),
-            err_data_size: 0,
-        },
-        src_addr: completion.source.0,
-    }
-}
-
-unsafe extern "C" fn readerr<S: Serialize>(
-    cq: *mut sys::fid_cq,
-    buf: *mut sys::fi_cq_err_entry,
-    _flags: u64,
-) -> isize {
-    entry(|| {
-        // SAFETY: called through the table of this type.
-        let cq = unsafe { fid::object::<Cq<S>>(cq) };
-        if buf.is_null() {
-            return to_c_size(Err(Errno::INVAL));
-        }
-        let failure = cq.shared.with(|state| {
-            if let Some(failure) = state.engine.cq_pop_failure(cq.id) {
-                return Ok(failure);
-            }
-            state.progress();
-            state.engine.cq_pop_failure(cq.id).ok_or(Errno::AGAIN)
-        });
-        to_c_size(failure.map(|failure| {
-            // SAFETY: the application's struct has at least this size in the version it was built for, and so does ours.
-            unsafe { give_error_entry(buf, &error_entry(&failure), error_entry_size(cq.shared.api_version)) };
-            1
-        }))
-    })
-}
-
-/// Writes as much of an error entry as the application has. Its own `err_data` buffer stays: no data comes with our errors.
-///
-/// # Safety
-/// `buf` is valid for reads and writes of `size` bytes.
-unsafe fn give_error_entry(buf: *mut sys::fi_cq_err_entry, entry: &sys::abi::CqErrEntry, size: usize) {
-    const DATA: usize = core::mem::offset_of!(sys::fi_cq_err_entry, err_data);
-    const REST: usize = DATA + size_of::<*mut c_void>();
-    let from = core::ptr::from_ref(entry).cast::<u8>();
-    let to = buf.cast::<u8>();
-    // SAFETY: both are at least this long (72 bytes is the smallest), and distinct.
-    unsafe { core::ptr::copy_nonoverlapping(from, to, DATA) };
-    // SAFETY: as above: `REST <= size`.
-    unsafe { core::ptr::copy_nonoverlapping(from.wrapping_add(REST), to.wrapping_add(REST), size - REST) };
-}
-
-/// `fi_cq_strerror`. The text is static; the application's buffer gets a copy.
-unsafe extern "C" fn strerror(
-    _cq: *mut sys::fid_cq,
-    prov_errno: c_int,
-    _err_data: *const c_void,
-    buf: *mut c_char,
-    len: usize,
-) -> *const c_char {
-    entry(|| {
-        let text: &'static CStr = cause_text(prov_errno);
-        // SAFETY: the application's buffer of the length it says, or null.
-        unsafe { cptr::give_text(text.to_bytes(), buf, len) };
-        text.as_ptr()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use rdgram_engine::{Cause, CompletionFlags};
-
     use super::*;
-
-    const COMPLETION: Completion = Completion {
-        context: 0x1000,
-        flags: CompletionFlags::RECV.union(CompletionFlags::TAGGED),
-        length: 17,
-        buffer: 0x2000,
-        data: 3,
-        tag: 4,
-        source: FiAddr(5),
-    };
-
-    #[test]
-    fn formats_are_of_the_documented_sizes_and_hold_the_same() {
-        assert_eq!(size_of::<<Context as Format>::Entry>(), 8);
-        assert_eq!(size_of::<<Msg as Format>::Entry>(), 24);
-        assert_eq!(size_of::<<Data as Format>::Entry>(), 40);
-        assert_eq!(size_of::<<Tagged as Format>::Entry>(), 48);
-        let tagged = Tagged::entry(&COMPLETION);
-        assert_eq!(tagged.op_context.addr(), Context::entry(&COMPLETION).op_context.addr());
-        assert_eq!(
-            (tagged.flags, tagged.len, tagged.data, tagged.tag),
-            (sys::FI_RECV | sys::FI_TAGGED, 17, 3, 4)
-        );
-        assert_eq!(tagged.buf.addr(), 0x2000);
-    }
-
-    #[test]
-    fn error_entries_end_where_the_application_s_do() {
-        assert_eq!(error_entry_size(0), 72);
-        assert_eq!(error_entry_size(sys::fi_version(1, 4)), 72);
-        assert_eq!(error_entry_size(sys::fi_version(1, 5)), 80);
-        assert_eq!(error_entry_size(sys::fi_version(1, 20)), 88);
-        assert_eq!(error_entry_size(sys::fi_version(2, 5)), 88);
-
-        let failure = Failure { completion: COMPLETION, overflow: 9, cause: Cause::Truncated };
-        for size in [72, 80, 88] {
-            let mut memory = [0x5A_u8; 96].map(u64::from).map(|byte| byte * 0x0101_0101_0101_0101);
-            // SAFETY: more than `size` bytes.
-            unsafe { give_error_entry(memory.as_mut_ptr().cast(), &error_entry(&failure), size) };
-            let words = size / 8;
-            assert_eq!((memory[0], memory[2], memory[6]), (0x1000, 17, 9));
-            assert_eq!(memory[8], 0x5A5A_5A5A_5A5A_5A5A, "err_data is the application's");
-            assert!(memory[words..].iter().all(|&word| word == 0x5A5A_5A5A_5A5A_5A5A), "beyond {size}");
-        }
-    }
 
     #[test]
     fn attributes_are_checked() {
@@ -680,21 +404,5 @@ mod tests {
         assert_eq!(Attributes::read(Some(&condition)), Err(Errno::INVAL));
         let huge = Attributes::read(Some(&sys::fi_cq_attr { size: usize::MAX, ..good }));
         assert_eq!(huge.map(|attributes| attributes.size), Ok(SIZE_MAX));
-    }
-
-    #[test]
-    fn strerror_fills_the_buffer_and_returns_a_text() {
-        let mut buffer = [b'x' as c_char; 16];
-        // SAFETY: a buffer of the length given; the queue is not looked at.
-        let text = unsafe {
-            strerror(core::ptr::null_mut(), 1, core::ptr::null(), buffer.as_mut_ptr(), buffer.len())
-        };
-        // SAFETY: a static text.
-        assert_eq!(unsafe { CStr::from_ptr(text) }, cause_text(1));
-        assert_eq!(buffer[15], 0);
-        // SAFETY: null is allowed.
-        let unknown =
-            unsafe { strerror(core::ptr::null_mut(), 99, core::ptr::null(), core::ptr::null_mut(), 0) };
-        assert!(!unknown.is_null());
     }
 }

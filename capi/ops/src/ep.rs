@@ -3,21 +3,22 @@
 //! Responsible for `fid_ep` and for what libfabric knows of an endpoint that the engine does not: flags, limits, bindings until it is enabled. The engine's
 //! endpoint exists from enable to close. Must never look at a message.
 
+mod attributes;
 mod closing;
 mod options;
 
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
-use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 
 use rdgram_engine::{AvId, CntrId, CounterEvents, CqId, Datapath as _, Direction, EpConfig, EpId, OpFlags};
-use rdgram_host::{HostDatapath, SocketOptions, interfaces};
+use rdgram_host::HostDatapath;
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
-use crate::address::{self, Family};
+use crate::address::Family;
 use crate::av::Av;
 use crate::cntr::Cntr;
 use crate::cq::Cq;
@@ -28,8 +29,9 @@ use crate::fid::{self, Child, Object};
 use crate::flags::{self, Reporting};
 use crate::guard::entry;
 use crate::info::offer;
-use crate::param::{Settings, settings};
-use crate::{cm, cptr, log, msg, stubs, tagged};
+use crate::param::settings;
+use crate::{cm, cptr, msg, stubs, tagged};
+use attributes::{Attributes, Needs, choose_address, config, open_socket};
 
 /// `fid_ep`.
 #[repr(C)]
@@ -115,14 +117,6 @@ pub(crate) struct EpState {
     sink: Option<EventSink>,
 }
 
-/// Which queues an endpoint of these capabilities cannot do without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Needs {
-    transmit: bool,
-    receive: bool,
-    source: bool,
-}
-
 /// `tx_attr.size` and `rx_attr.size`.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
@@ -146,7 +140,18 @@ impl EpState {
         self.limits[usize::from(kind == Kind::Tagged)]
     }
 
-    fn name(&self, engine: &Engine) -> Result<SocketAddr> {
+    /// Completions of either direction go to this queue.
+    pub(crate) fn reports_to(&self, cq: CqId) -> bool {
+        [&self.tx, &self.rx].iter().any(|way| way.queue.as_ref().is_some_and(|(queue, _)| *queue == cq))
+    }
+
+    /// The vector it is bound to.
+    pub(crate) fn av(&self) -> Option<AvId> {
+        self.av.as_ref().map(|(av, _)| *av)
+    }
+
+    /// The address that peers know it by.
+    pub(crate) fn name(&self, engine: &Engine) -> Result<SocketAddr> {
         match &self.phase {
             Phase::Made(datapath) => Ok(datapath.local_address()),
             Phase::Enabled(id) => Ok(engine.ep_address(*id)),
@@ -242,129 +247,6 @@ impl<S: Serialize> Tables<S> {
             collective: fid::table(stubs::COLLECTIVE),
         }
     }
-}
-
-/// What of `fi_info` decides how an endpoint is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Attributes {
-    caps: u64,
-    tx_op_flags: u64,
-    rx_op_flags: u64,
-    tx_size: usize,
-    rx_size: usize,
-    inject: usize,
-    source: Option<SocketAddr>,
-}
-
-impl Attributes {
-    fn read(info: &sys::fi_info) -> Result<Self> {
-        // SAFETY: `fi_info` points to its attributes or to nothing.
-        let ep = unsafe { cptr::optional(info.ep_attr.cast_const()) };
-        // SAFETY: as above.
-        let tx = unsafe { cptr::optional(info.tx_attr.cast_const()) };
-        // SAFETY: as above.
-        let rx = unsafe { cptr::optional(info.rx_attr.cast_const()) };
-        if ep.is_some_and(|ep| ep.type_ != sys::FI_EP_RDM && ep.type_ != sys::FI_EP_UNSPEC) {
-            return Err(Errno::INVAL);
-        }
-        if ep.is_some_and(|ep| {
-            ep.tx_ctx_cnt == sys::FI_SHARED_CONTEXT || ep.rx_ctx_cnt == sys::FI_SHARED_CONTEXT
-        }) {
-            return Err(Errno::NOSYS);
-        }
-        // SAFETY: the address has the length that the info says.
-        let source = unsafe { cptr::array(info.src_addr.cast_const().cast::<u8>(), info.src_addrlen) };
-        let source = match source.unwrap_or_default() {
-            [] => None,
-            bytes => Some(address::decode(bytes).ok_or(Errno::INVAL)?),
-        };
-        let inject = tx.map_or(offer::INJECT_MAX, |tx| tx.inject_size);
-        Ok(Self {
-            caps: info.caps,
-            tx_op_flags: tx.map_or(0, |tx| tx.op_flags & flags::TX_OP_FLAGS),
-            rx_op_flags: rx.map_or(0, |rx| rx.op_flags & flags::RX_OP_FLAGS),
-            tx_size: tx.map_or(0, |tx| tx.size),
-            rx_size: rx.map_or(0, |rx| rx.size),
-            // The application may have cleared it; what the offer says holds in any case.
-            inject: inject.max(offer::INJECT_MAX),
-            source,
-        })
-    }
-
-    /// Which directions these capabilities use. None named is both (`fi_getinfo(3)`).
-    fn needs(&self) -> Needs {
-        let messages = self.caps & (sys::FI_MSG | sys::FI_TAGGED) != 0;
-        let neither = self.caps & (sys::FI_SEND | sys::FI_RECV) == 0;
-        Needs {
-            transmit: messages && (neither || self.caps & sys::FI_SEND != 0),
-            receive: messages && (neither || self.caps & sys::FI_RECV != 0),
-            source: self.caps & sys::FI_SOURCE != 0,
-        }
-    }
-}
-
-/// The socket options that the user's settings mean.
-fn socket_options(settings: &Settings) -> SocketOptions {
-    SocketOptions {
-        receive_buffer: settings.receive_buffer,
-        send_buffer: settings.send_buffer,
-        port_range: settings.port_range,
-        segmentation: settings.segmentation,
-        coalescing: settings.coalescing,
-    }
-}
-
-/// The engine's parameters that the user's settings mean.
-fn config(settings: &Settings, inject: usize) -> EpConfig {
-    let mut config = EpConfig {
-        eager_max: settings.eager_max,
-        inject_max: inject,
-        unexpected_pool: settings.unexpected_pool,
-        memory_ceiling: settings.memory_ceiling,
-        full_integrity: settings.full_integrity,
-        ..EpConfig::default()
-    };
-    config.transport.peer_timeout = settings.peer_timeout;
-    config
-}
-
-fn open_socket(bind: SocketAddr, settings: &Settings) -> Result<HostDatapath> {
-    let datapath = HostDatapath::open(bind, &socket_options(settings)).map_err(|error| {
-        log::warn_once("bind", &format!("no socket at {bind}: {error}"));
-        Errno::from_os(&error)
-    })?;
-    if let Some((wanted, got)) = datapath.receive_buffer_short() {
-        let text = format!(
-            "socket receive buffer: {got} bytes instead of {wanted}: large transfers from many peers are slower; \
-             raise net.core.rmem_max (sysctl -w net.core.rmem_max={wanted}) or set FI_RDGRAM_RCVBUF={got}"
-        );
-        log::log(log::Level::Info, log::Subsystem::Core, c"endpoint", format_args!("{text}"));
-    }
-    Ok(datapath)
-}
-
-/// The address to bind to when the application names none, or any: one that peers can reach.
-fn choose_address(wanted: Option<SocketAddr>, family: Family, settings: &Settings) -> Result<SocketAddr> {
-    let port = wanted.map_or(0, |wanted| wanted.port());
-    match wanted {
-        Some(wanted) if !family.has(wanted.ip()) => return Err(Errno::INVAL),
-        Some(wanted) if !wanted.ip().is_unspecified() => return Ok(wanted),
-        _ => {}
-    }
-    let all = interfaces::list().map_err(|error| Errno::from_os(&error))?;
-    let usable = interfaces::usable(all, settings.interface.as_deref()).map_err(|_| Errno::NODATA)?;
-    let same_kind = |address: IpAddr| wanted.is_none_or(|wanted| wanted.is_ipv4() == address.is_ipv4());
-    let interface =
-        usable.iter().find(|interface| family.has(interface.address) && same_kind(interface.address));
-    let interface = interface.ok_or(Errno::NODATA)?;
-    Ok(match interface.address {
-        IpAddr::V4(_) => SocketAddr::new(interface.address, port),
-        IpAddr::V6(address) => scoped(address, port, interface.scope_id),
-    })
-}
-
-fn scoped(address: Ipv6Addr, port: u16, scope: u32) -> SocketAddr {
-    SocketAddrV6::new(address, port, 0, scope).into()
 }
 
 /// `fi_endpoint2`: no flags exist for our kind of endpoints.
@@ -631,6 +513,3 @@ unsafe extern "C" fn cancel<S: Serialize>(fid: *mut sys::fid, context: *mut c_vo
         to_c(cancelled) as isize
     })
 }
-
-#[cfg(test)]
-mod tests;

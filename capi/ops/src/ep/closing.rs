@@ -15,9 +15,9 @@ use rdgram_sys as sys;
 use super::{Ep, Phase};
 use crate::domain::{Shared, State};
 use crate::errno::{Errno, Result};
-use crate::fid;
 use crate::guard::entry;
 use crate::param::settings;
+use crate::{fid, log};
 
 /// Silence of all peers that ends the linger: what is not acknowledged by then never will be, as far as one can tell.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ fn linger<S: Serialize>(shared: &Shared<S>, id: EpId) -> Result {
             if now.saturating_duration_since(heard.at) >= SILENCE_MAX
                 || now.saturating_duration_since(start) >= LINGER_MAX
             {
-                return Ok(None);
+                return Ok(Some(Step::GiveUp(describe(state, id))));
             }
             let set = match &set {
                 Some(set) => set,
@@ -82,11 +82,33 @@ fn linger<S: Serialize>(shared: &Shared<S>, id: EpId) -> Result {
             };
             set.clear();
             set.arm(state.engine.sleep(now));
-            Ok(Some(SILENCE_MAX - now.saturating_duration_since(heard.at)))
+            Ok(Some(Step::Block(SILENCE_MAX - now.saturating_duration_since(heard.at))))
         })?;
-        let (Some(limit), Some(set)) = (step, &set) else { return Ok(()) };
-        set.block(limit.into()).map_err(|error| Errno::from_os(&error))?;
+        match (step, &set) {
+            (Some(Step::Block(limit)), Some(set)) => {
+                set.block(limit.into()).map_err(|error| Errno::from_os(&error))?;
+            }
+            (Some(Step::GiveUp(text)), _) => {
+                log::warn_once(&text, &text);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
     }
+}
+
+/// What one look under the lock decided.
+enum Step {
+    Block(Duration),
+    GiveUp(String),
+}
+
+/// What is lost, and with whom.
+fn describe(state: &State, id: EpId) -> String {
+    let name = state.engine.ep_datapath(id).local_address();
+    let peers: Vec<String> =
+        state.engine.ep_describe(id).into_iter().map(|(peer, line)| format!("{peer} ({line})")).collect();
+    format!("{name} closes although messages are not acknowledged; its peers: {}", peers.join(", "))
 }
 
 /// When a peer was heard last.
