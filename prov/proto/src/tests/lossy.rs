@@ -44,17 +44,20 @@ fn everything_arrives_once_over_any_network() {
         let config = Config { window, control_reserve: window / 8, ..Config::default() };
         let near_wrap =
             |choice: &mut Random| 0u32.wrapping_sub(u32::try_from(choice.below(3000)).expect("small"));
+        let route_mtu = if choice.chance(5000) { 9000 } else { 1500 };
         let (mut a, mut b) = (local(0, near_wrap(&mut choice)), local(1, near_wrap(&mut choice)));
         a.credit = Credit { packets: u16::try_from(choice.below(300)).expect("small"), bytes: 1 << 20 };
         b.credit = Credit { packets: 1024, bytes: u32::try_from(choice.below(1 << 18)).expect("small") };
+        (a.route_mtu, b.route_mtu) = (route_mtu, route_mtu);
         let mut world = World::with(seed, config, a, b);
         world.hosts[0].again = choice.below(500);
         world.hosts[1].refuse = choice.below(2000);
         world.hosts[1].request_ack = choice.chance(5000);
         world.fate = network(seed);
         for _ in 0..10 {
-            world.post(0, choice.below(200), 1400);
+            world.post(0, choice.below(200), 0);
             world.post(1, choice.below(200), 200);
+            report(&mut world, &mut choice);
             world.post_control(1, choice.below(20));
             world.run_for(Duration::from_micros(choice.below(5000)));
             let away = world.now + Duration::from_micros(choice.below(20_000));
@@ -63,6 +66,19 @@ fn everything_arrives_once_over_any_network() {
         }
         assert!(world.run_until(World::is_quiet, SECOND * 300), "seed {seed}: {:?}", world.describe());
         world.assert_complete();
+    }
+}
+
+/// What routers say, true or not.
+fn report(world: &mut World, choice: &mut Random) {
+    let at = world.at();
+    let context = &mut world.hosts[usize::from(choice.chance(5000))].context;
+    match choice.below(10) {
+        0 => context.on_too_big(at, Some(u16::try_from(choice.below(2000)).expect("small"))),
+        1 => context.on_too_big(at, None),
+        2 => context.on_unreachable(at, true),
+        3 if context.peer().is_some() => context.on_unreachable(at, false),
+        _ => {}
     }
 }
 
