@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: from a fresh machine to MPI over rdgram, beside MPI over tcp;ofi_rxm.
 //! It must fail loudly when the provider measured was not the one named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::imb::{self, Row};
 use crate::layout::Layout;
 use crate::mpi::{self, Launch, PEER, Place, Provider, RDGRAM};
 use crate::packages;
-use crate::venv::Mpi;
+use crate::venv::{MPICH, Mpi};
 
 /// Each provider is run this often, alternating, and the medians are shown: other load on the machine then
 /// meets both.
@@ -32,7 +32,7 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
     let rdgram = Provider::prepare(layout, RDGRAM)?;
     println!("  {}", layout.plugin_dir().join("librdgram-fi.so").display());
     println!("3/4 MPICH and the Intel MPI Benchmarks");
-    let mpi = Mpi::prepare(layout)?;
+    let mpi = Mpi::prepare(layout, MPICH)?;
     println!("4/4 IMB-MPI1 {}, {RANKS} ranks, {ROUNDS} rounds of each provider", BENCHMARKS.join(" and "));
     let peer = Provider::prepare(layout, PEER)?;
     let mut ours = Times::new();
@@ -66,7 +66,7 @@ fn measure(layout: &Layout, mpi: &Mpi, provider: &Provider, times: &mut Times) -
     };
     let output = launch
         .job(layout, format!("IMB over {}", provider.name))
-        .args(["-time", "0.1", "-msglog", "0:22"])
+        .args(["-time", "0.3", "-iter", "300", "-msglog", "0:22"])
         .args(BENCHMARKS)
         .check()?;
     let proof = mpi::proof(&output, provider)?;
@@ -83,31 +83,39 @@ fn measure(layout: &Layout, mpi: &Mpi, provider: &Provider, times: &mut Times) -
 
 fn print_table(benchmark: usize, ours: &Times, theirs: &Times) -> Result<()> {
     let kind = if benchmark == 0 { "half round trip" } else { "average" };
-    println!("\n{} ({kind}, median of {ROUNDS} rounds)", BENCHMARKS[benchmark]);
     println!(
-        "{:>10}  {:>14}  {:>17}  {:>12}  {:>12}  {:>17}",
+        "\n{} ({kind}, median of {ROUNDS} rounds; a ratio below 1: rdgram is faster)",
+        BENCHMARKS[benchmark]
+    );
+    println!(
+        "{:>10}  {:>12}  {:>15}  {:>10}  {:>12}  {:>16}",
         "bytes", "rdgram µs", "tcp;ofi_rxm µs", "time ratio", "rdgram MB/s", "tcp;ofi_rxm MB/s"
     );
-    let mut rows = 0;
-    for ((_, bytes), samples) in ours.range((benchmark, 0)..=(benchmark, u64::MAX)) {
-        let Some(others) = theirs.get(&(benchmark, *bytes)) else {
-            bail!("{} of {bytes} bytes was measured over rdgram only", BENCHMARKS[benchmark]);
-        };
-        let (our, their) = (median(samples), median(others));
-        rows += 1;
+    let sizes: BTreeSet<u64> = ours
+        .keys()
+        .chain(theirs.keys())
         // An Allreduce of nothing is no communication: its ratio would mean nothing.
-        if *bytes == 0 && benchmark == 1 {
+        .filter(|(of, bytes)| *of == benchmark && (*bytes > 0 || benchmark == 0))
+        .map(|(_, bytes)| *bytes)
+        .collect();
+    let mut compared = 0;
+    for bytes in sizes {
+        let key = (benchmark, bytes);
+        let (Some(our), Some(their)) = (ours.get(&key), theirs.get(&key)) else {
+            println!("{bytes:>10}  left out by IMB for lack of time over one of them");
             continue;
-        }
+        };
+        let (our, their) = (median(our), median(their));
+        compared += 1;
         println!(
-            "{bytes:>10}  {our:>14.2}  {their:>17.2}  {:>11.2}x  {:>12.1}  {:>17.1}",
+            "{bytes:>10}  {our:>12.2}  {their:>15.2}  {:>9.2}x  {:>12.1}  {:>16.1}",
             our / their,
-            rate(*bytes, our),
-            rate(*bytes, their)
+            rate(bytes, our),
+            rate(bytes, their)
         );
     }
-    if rows == 0 {
-        bail!("nothing was measured for {}", BENCHMARKS[benchmark]);
+    if compared == 0 {
+        bail!("no size of {} was measured over both providers", BENCHMARKS[benchmark]);
     }
     Ok(())
 }

@@ -13,12 +13,15 @@ use clap::Args;
 use crate::command::Job;
 use crate::layout::Layout;
 use crate::plugin;
-use crate::venv::Mpi;
+use crate::venv::{MPICH, Mpi};
 
 /// The name under which libfabric knows this project's provider.
 pub(crate) const RDGRAM: &str = "rdgram";
 /// What it is compared with.
 pub(crate) const PEER: &str = "tcp;ofi_rxm";
+
+/// How the line begins in which MPICH names the provider it opened; it lists those it was offered as well.
+const SUMMARY: &str = "libfabric provider: ";
 
 /// Options of `cargo xtask mpi`.
 #[derive(Debug, Args)]
@@ -29,6 +32,9 @@ pub(crate) struct Options {
     /// The libfabric provider to run over.
     #[arg(long, default_value = RDGRAM)]
     provider: String,
+    /// The version of MPICH, from PyPI.
+    #[arg(long, default_value = MPICH)]
+    mpich: String,
     /// End the run after this many seconds.
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
@@ -129,24 +135,25 @@ impl Launch<'_> {
     }
 }
 
-/// The provider MPICH says it has opened, from the summary it prints at start.
-pub(crate) fn provider_taken(output: &str) -> Option<&str> {
-    let rest = output.lines().find_map(|line| line.trim().strip_prefix("libfabric provider: "))?;
-    Some(rest.split_once(" - ").map_or(rest, |(name, _)| name).trim())
+/// The provider MPICH says it has opened, and the line of its summary that says so.
+fn provider_taken(output: &str) -> Option<(&str, &str)> {
+    let line = output.lines().map(str::trim).find(|line| line.starts_with(SUMMARY))?;
+    let rest = &line[SUMMARY.len()..];
+    Some((rest.split_once(" - ").map_or(rest, |(name, _)| name).trim(), line))
 }
 
 /// The line of MPICH's summary that names the provider; an error when it is not the wanted one.
 pub(crate) fn proof(output: &str, provider: &Provider) -> Result<String> {
     match provider_taken(output) {
-        Some(taken) if taken == provider.name => Ok(format!("provider: {taken}")),
-        Some(taken) => bail!("the run was to use {}, and MPICH took {taken}", provider.name),
+        Some((taken, line)) if taken == provider.name => Ok(line.to_owned()),
+        Some((taken, _)) => bail!("the run was to use {}, and MPICH took {taken}", provider.name),
         None => bail!("MPICH did not say which libfabric provider it took (is it built for libfabric?)"),
     }
 }
 
 /// Run the user's program.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
-    let mpi = Mpi::prepare(layout)?;
+    let mpi = Mpi::prepare(layout, &options.mpich)?;
     let provider = Provider::prepare(layout, &options.provider)?;
     let Some((program, arguments)) = options.program.split_first() else { bail!("no program given") };
     let launch = Launch {
@@ -174,7 +181,8 @@ mod tests {
     fn the_provider_is_the_one_opened_not_one_that_was_offered() {
         let output = "provider: tcp, score = 4\nprovider: rdgram, score = 5\n\
                       libfabric provider: tcp;ofi_rxm - 127.0.0.0/8\n";
-        assert_eq!(provider_taken(output), Some("tcp;ofi_rxm"));
+        let line = "libfabric provider: tcp;ofi_rxm - 127.0.0.0/8";
+        assert_eq!(provider_taken(output), Some(("tcp;ofi_rxm", line)));
         let rdgram = Provider { name: RDGRAM.to_owned(), plugin_dir: None };
         assert!(proof(output, &rdgram).is_err());
         let peer = Provider { name: PEER.to_owned(), plugin_dir: None };

@@ -12,7 +12,9 @@ use crate::layout::Layout;
 use crate::packages;
 
 /// The MPI that everything is tested with.
-const MPICH: &str = "mpich==5.0.2";
+pub(crate) const MPICH: &str = "5.0.2";
+/// Older ones, with older libfabrics in them, that have to work too.
+pub(crate) const OLDER_MPICH: [&str; 2] = ["4.3.2", "4.0.3"];
 /// Only for its `IMB-MPI1` binary: the benchmarks run on MPICH's library, which has the same ABI.
 const IMPI: &str = "impi-rt==2021.18.1";
 
@@ -26,10 +28,11 @@ pub(crate) struct Mpi {
 }
 
 impl Mpi {
-    /// Make both environments unless they are there.
-    pub(crate) fn prepare(layout: &Layout) -> Result<Self> {
+    /// Make both environments, with this version of MPICH, unless they are there.
+    pub(crate) fn prepare(layout: &Layout, version: &str) -> Result<Self> {
         packages::require(layout, &[packages::VENV])?;
-        let mpich = make(layout, "venv-mpich", MPICH, "bin/mpirun")?;
+        let name = if version == MPICH { "venv-mpich".to_owned() } else { format!("venv-mpich-{version}") };
+        let mpich = make(layout, &name, &format!("mpich=={version}"), "bin/mpirun")?;
         let impi = make(layout, "venv-impi", IMPI, "bin/IMB-MPI1")?;
         Ok(Self { mpich, imb: impi.join("bin/IMB-MPI1") })
     }

@@ -16,7 +16,7 @@ use clap::Args;
 use crate::layout::Layout;
 use crate::mpi::{Provider, RDGRAM};
 use crate::tally::Tally;
-use crate::venv::Mpi;
+use crate::venv::{MPICH, Mpi};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -60,6 +60,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "fabric", about: "fi_info and fi_pingpong", run: fabric::run },
     Stage { name: "verify", about: "mpi-tests: every byte checked, 2 and 4 ranks", run: mpi::verify },
     Stage { name: "imb", about: "IMB-MPI1 two-sided and collective, 2 and 4 ranks", run: mpi::imb },
+    Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
 ];
 
@@ -75,7 +76,7 @@ impl<'a> Context<'a> {
     /// MPICH and IMB, installed on first use.
     fn mpi(&mut self) -> Result<Mpi> {
         if self.mpi.is_none() {
-            self.mpi = Some(Mpi::prepare(self.layout)?);
+            self.mpi = Some(Mpi::prepare(self.layout, MPICH)?);
         }
         self.mpi.clone().ok_or_else(|| anyhow::anyhow!("no MPI"))
     }

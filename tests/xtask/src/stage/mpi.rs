@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::mpi::{Launch, Place, Provider, proof};
 use crate::packages;
 use crate::tally::{Tally, skip};
-use crate::venv::Mpi;
+use crate::venv::{Mpi, OLDER_MPICH};
 
 /// In a normal run the sleeping rank sleeps only this long; what matters is that it makes no progress.
 const SLEEP_SECONDS: &str = "5";
@@ -95,6 +95,27 @@ pub(super) fn imb(context: &mut Context<'_>, tally: &mut Tally) {
                 judge_imb(&bench, &job.args(imb_arguments(benchmark, ranks)).check()?, benchmark)
             });
         }
+    }
+}
+
+/// Older versions of MPICH take the same library. Their programs need their own compiler wrapper; the
+/// benchmark's binary serves all of them.
+pub(super) fn wheels(context: &mut Context<'_>, tally: &mut Tally) {
+    let layout = context.layout;
+    let Some(bench) = prepare(context, tally) else { return };
+    for version in OLDER_MPICH {
+        let mut older = None;
+        tally.check(&format!("MPICH {version} from PyPI"), || {
+            let mpi = Mpi::prepare(layout, version)?;
+            older = Some(Bench { mpi, provider: bench.provider.clone() });
+            Ok(String::new())
+        });
+        let Some(older) = older else { continue };
+        tally.check(&format!("IMB PingPong, MPICH {version}"), || {
+            let launch = older.launch(Place::Loopback, 2, &older.mpi.imb, 120);
+            let job = launch.job(layout, format!("IMB PingPong MPICH {version}"));
+            judge_imb(&older, &job.args(imb_arguments("PingPong", 2)).check()?, "PingPong")
+        });
     }
 }
 
