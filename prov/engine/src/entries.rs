@@ -6,7 +6,7 @@ use rdgram_wire::Control;
 use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::slab::Key;
-use crate::types::{Completion, CompletionFlags, OpFlags, TagMatch};
+use crate::types::{Cause, Completion, CompletionFlags, OpFlags, TagMatch};
 
 /// Where a send stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,8 +106,8 @@ pub(crate) struct Multi {
     pub(crate) outstanding: u32,
     /// No longer posted: its last message reports that.
     pub(crate) released: bool,
-    /// Released by cancellation.
-    pub(crate) canceled: bool,
+    /// Released by cancellation, or by the end of the peer it was directed at.
+    pub(crate) canceled: Option<Cause>,
 }
 
 /// A posted receive.

@@ -3,7 +3,7 @@
 use crate::cq::Entry;
 use crate::domain::Shared;
 use crate::endpoint::Core;
-use crate::entries::{RxStage, TxStage};
+use crate::entries::{RxEntry, RxStage, TxStage};
 use crate::matching::PeerId;
 use crate::slab::Key;
 use crate::types::*;
@@ -20,9 +20,11 @@ impl Core {
         for key in self.txs.keys_where(|tx| tx.peer == peer && tx.stage != TxStage::Local) {
             self.fail_tx(key, cause, shared);
         }
-        for key in
-            self.rxs.keys_where(|rx| rx.peer == peer && !(rx.is_whole() && rx.stage != RxStage::Matched))
-        {
+        // What is here in whole and had its turn can still be received; what waits for an earlier message waits for ever.
+        let stays = |rx: &RxEntry| {
+            rx.is_whole() && matches!(rx.stage, RxStage::Unexpected | RxStage::Claimed { .. })
+        };
+        for key in self.rxs.keys_where(|rx| rx.peer == peer && !stays(rx)) {
             self.fail_rx(key, cause, shared);
         }
         // A peer that closes in order may leave receives that nobody minds; one that vanished leaves them waiting for ever.

@@ -183,21 +183,19 @@ impl Core {
     pub(crate) fn report_released(&mut self, posted: Key, shared: &mut Shared) {
         let entry = &self.posts[posted];
         let kind = if entry.tag.is_some() { CompletionFlags::TAGGED } else { CompletionFlags::MSG };
-        let completion = Completion {
-            context: entry.context,
-            flags: CompletionFlags::RECV | CompletionFlags::MULTI_RECV | kind,
-            ..Completion::default()
-        };
-        let canceled = entry.multi.is_some_and(|multi| multi.canceled);
+        let completion =
+            Completion { context: entry.context, flags: CompletionFlags::MULTI_RECV, ..Completion::default() };
+        let canceled = entry.multi.and_then(|multi| multi.canceled);
         self.release_posted(posted);
-        if canceled {
-            self.complete_rx(
-                shared,
-                Entry::Failure(Failure { completion, overflow: 0, cause: Cause::Canceled }),
-            );
-        } else {
-            self.complete_rx(shared, Entry::Success(completion));
-        }
+        let entry = match canceled {
+            Some(cause) => {
+                let completion = Completion { flags: completion.flags | CompletionFlags::RECV | kind, ..completion };
+                Entry::Failure(Failure { completion, overflow: 0, cause })
+            }
+            // No message: an entry that only gives the buffer back carries no other flag (fi_cq(3)).
+            None => Entry::Success(completion),
+        };
+        self.complete_rx(shared, entry);
     }
 
     /// Gives a message its target: what was staged moves there, what is at the sender is asked for.

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use rdgram_proto::{Death, Event, Incarnation, Moment, Verdict, supersedes};
+use rdgram_proto::{Death, Event, Incarnation, Moment, PeerFault, Verdict, supersedes};
 use rdgram_wire::{Body, Control, Flags, Kind, Llp, Malformed, Packet, Reset, ResetReason, Segment};
 
 use crate::datapath::{Datagram, PathError, PathErrorKind};
@@ -67,16 +67,12 @@ impl Core {
             self.stats.rx_stale += 1;
             return None;
         }
-        let known = entry
-            .context
-            .as_deref()
-            .map_or(entry.last_incarnation, |context| context.peer_incarnation().or(entry.last_incarnation));
-        match supersedes(known, syn.incarnation) {
-            Incarnation::Newer if known.is_some() && entry.context.is_some() => {
-                self.fail_peer(peer, Cause::Restarted, shared);
-            }
-            // The same incarnation is gone already: its context ended, so this packet is a late one.
-            Incarnation::Same if entry.context.is_none() => {
+        // A context that the peer has not answered yet has none: crossing SYNs make one context, whichever incarnation answers.
+        let joined = entry.context.as_deref().and_then(|context| context.peer_incarnation());
+        match supersedes(joined.or(entry.last_incarnation), syn.incarnation) {
+            Incarnation::Newer if joined.is_some() => self.fail_peer(peer, Cause::Restarted, shared),
+            // The context with this incarnation ended, so this packet is a late one: it must not join a context made since.
+            Incarnation::Same if joined.is_none() => {
                 self.stats.rx_stale += 1;
                 self.answer_unknown(datagram.source, llp);
                 return None;
@@ -111,6 +107,11 @@ impl Core {
             (Verdict::NotData, Body::Close) => context.on_close(at),
             (Verdict::NotData, Body::Probe) => context.on_probe(llp, datagram.bytes.len()),
             (Verdict::NotData, Body::ProbeAck) => context.on_probe_ack(at, llp),
+            // For a context that is gone, whose id another one has now (of an earlier incarnation of this endpoint, say): whoever sends it has to learn that.
+            (Verdict::Drop(PeerFault::Cookie), _) if llp.cookie != 0 => {
+                self.stats.rx_stale += 1;
+                self.answer_unknown(datagram.source, llp);
+            }
             (Verdict::Drop(_), _)
             | (Verdict::NotData, Body::Data { .. } | Body::Reset(_))
             | (Verdict::Accept, _) => self.stats.rx_stale += 1,
@@ -190,19 +191,12 @@ impl Core {
 
     fn on_malformed(&mut self, datagram: &Datagram<'_>, fault: &Malformed) {
         self.stats.rx_malformed += 1;
-        // Only the version and SYN bits are believed of a version we do not speak (protocol.md section 2).
-        if let (Malformed::Version(_), [_, flags, ..]) = (fault, datagram.bytes) {
-            let speaks = flags & Flags::SYN.bits() != 0
-                && datagram.bytes.len() >= Llp::LENGTH + rdgram_wire::Syn::LENGTH;
-            if speaks {
-                let reset = Reset {
-                    psn: rdgram_wire::Psn(0),
-                    cookie: 0,
-                    incarnation: self.incarnation,
-                    reason: ResetReason::Version,
-                };
-                self.push_reset(datagram.source, reset);
-            }
+        let Malformed::Version(_) = fault else { return };
+        if self.batch.is_full() {
+            return;
+        }
+        if let Some(reset) = Reset::of_version(datagram.bytes, self.incarnation) {
+            self.push_reset(datagram.source, reset);
         }
     }
 

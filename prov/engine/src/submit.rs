@@ -291,7 +291,7 @@ impl Core {
         let entry = &mut self.posts[key];
         if let Some(multi) = &mut entry.multi {
             multi.released = true;
-            multi.canceled = true;
+            multi.canceled = Some(cause);
             if multi.outstanding == 0 {
                 self.report_released(key, shared);
             }
