@@ -23,14 +23,14 @@ fn no_message_overtakes(model: &Model, sender: LifeId, receiver: usize) -> Resul
         })
         .collect();
     for (index, (late_op, late)) in stream.iter().enumerate() {
-        let Some(took_late) = late.taken.filter(|taken| taken.exact) else { continue };
+        let Some(took_late) = late.taken.filter(|taken| taken.is_exact()) else { continue };
         let (wanted, posted) = model.taker(took_late.by);
         for (early_op, early) in &stream[..index] {
             if !wanted.accepts(model.lives[sender].node, early.tag) {
                 continue;
             }
             let fine = match early.taken {
-                Some(taken) if !taken.exact => true,
+                Some(taken) if !taken.is_exact() => true,
                 Some(taken) if taken.by == took_late.by => taken.offset <= took_late.offset,
                 Some(taken) => model.taker(taken.by).1 < posted,
                 None => !early.certain,
@@ -57,7 +57,7 @@ fn no_receive_is_passed_over(model: &Model) -> Result<(), String> {
             if message.to != node || !receive.wanted.accepts(model.origin(message), message.tag) {
                 continue;
             }
-            let Some(taken) = message.taken.filter(|taken| taken.exact && taken.read < canceled) else {
+            let Some(taken) = message.taken.filter(|taken| taken.is_exact() && taken.read < canceled) else {
                 continue;
             };
             let same_life = model.ops[taken.by].life() == receive.life;
@@ -127,7 +127,7 @@ mod tests {
 
     fn take(model: &mut Model, message: OpId, by: OpId) {
         let read = model.tick();
-        model.message_mut(message).unwrap().taken = Some(Taken { by, offset: 0, read, exact: true });
+        model.message_mut(message).unwrap().taken = Some(Taken { by, offset: 0, read, told: None });
     }
 
     #[test]

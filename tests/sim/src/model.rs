@@ -60,8 +60,28 @@ pub struct Taken {
     pub offset: usize,
     /// When the completion was read.
     pub read: Order,
+    /// What was told of it, when that fits others too: then this may be another message than the one received. `None` when it was recognised.
+    pub told: Option<Report>,
+}
+
+impl Taken {
     /// The message itself was recognised, not just one like it.
-    pub exact: bool,
+    pub fn is_exact(&self) -> bool {
+        self.told.is_none()
+    }
+}
+
+/// What a completion says about a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Its tag.
+    pub tag: Option<u64>,
+    /// Its remote CQ data.
+    pub data: Option<u64>,
+    /// Its length, whether it fitted or not.
+    pub length: usize,
+    /// The node that is named as its source, if one is.
+    pub source: Option<usize>,
 }
 
 /// A send. Its [`OpId`] is the name of the message.
@@ -290,14 +310,16 @@ impl Model {
         let lives = &self.lives;
         for record in &mut self.ops {
             let Op::Send(message) = record else { continue };
-            if message.taken.is_none() && (message.to == node || lives[message.life].node == node) {
+            if message.to == node || lives[message.life].node == node {
                 message.certain = false;
             }
         }
         for node in 0..self.inbound.len() {
             for kind in 0..2 {
                 let mut list = core::mem::take(&mut self.inbound[node][kind]);
-                list.retain(|op| self.message(*op).is_some_and(|message| message.certain));
+                list.retain(|op| {
+                    self.message(*op).is_some_and(|message| message.certain && message.taken.is_none())
+                });
                 self.inbound[node][kind] = list;
             }
         }

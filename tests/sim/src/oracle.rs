@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use rdgram_engine::{Cause, Completion, CompletionFlags, Failure, OpFlags, Peek};
 
 use crate::buffer::{Buffer, NAMED_LENGTH, named, pattern};
-use crate::model::{Model, Op, OpId, Outcome, Stage, TAG_BITS, Taken, Wanted, op_of};
+use crate::model::{Model, Op, OpId, Outcome, Report, Stage, TAG_BITS, Taken, Wanted, op_of};
 
 /// Bytes of ended operations' buffers kept to see whether anyone still writes there.
 const QUARANTINE_BYTES: usize = 8 << 20;
@@ -21,16 +21,6 @@ pub struct Reader {
     pub life: usize,
     /// The node that the completion names as the source, if it names one.
     pub source: Option<usize>,
-}
-
-/// What a completion says about a message.
-#[derive(Clone, Copy, Debug)]
-struct Report {
-    tag: Option<u64>,
-    data: Option<u64>,
-    /// Of the message, whether it fitted or not.
-    length: usize,
-    source: Option<usize>,
 }
 
 /// See the module.
@@ -146,7 +136,7 @@ impl Oracle {
         if completion.length > buffer.capacity() {
             return Err(format!("{} bytes in a buffer of {}", completion.length, buffer.capacity()));
         }
-        let report = Report::of(completion, reader, wanted, completion.length)?;
+        let report = report_of(completion, reader, wanted, completion.length)?;
         let message = self.take(model, reader, op, &report, Some((&buffer, 0..completion.length)))?;
         check_contents(&buffer, 0..completion.length, message)?;
         if !buffer.is_untouched_outside(0..completion.length) {
@@ -179,7 +169,7 @@ impl Oracle {
                 return Err(format!("{range:?} of a multi-receive buffer was used twice"));
             }
             receive.filled.push((range.start, range.end));
-            let report = Report::of(completion, reader, wanted, completion.length)?;
+            let report = report_of(completion, reader, wanted, completion.length)?;
             let message = self.take(model, reader, op, &report, Some((&buffer, range.clone())))?;
             check_contents(&buffer, range, message)?;
             self.put_back(model, op, buffer);
@@ -219,7 +209,7 @@ impl Oracle {
                 if claimed {
                     peek.stage = Stage::Claimed(completion.length);
                 }
-                let report = Report::of(completion, reader, wanted, completion.length)?;
+                let report = report_of(completion, reader, wanted, completion.length)?;
                 let saw = match how {
                     Peek::Look => {
                         find(model, reader, &report, None).map(|(message, exact)| exact.then_some(message))?
@@ -233,7 +223,7 @@ impl Oracle {
                 Ok(())
             }
             Stage::Claiming(Some(buffer)) => {
-                let report = Report::of(completion, reader, wanted, completion.length)?;
+                let report = report_of(completion, reader, wanted, completion.length)?;
                 let message = self.take(model, reader, op, &report, Some((&buffer, 0..completion.length)))?;
                 check_contents(&buffer, 0..completion.length, message)?;
                 if !buffer.is_untouched_outside(0..completion.length) {
@@ -242,7 +232,7 @@ impl Oracle {
                 self.retire(Some(buffer))
             }
             Stage::Claiming(None) => {
-                let report = Report::of(completion, reader, wanted, completion.length)?;
+                let report = report_of(completion, reader, wanted, completion.length)?;
                 self.take(model, reader, op, &report, None).map(drop)
             }
             stage @ (Stage::Claimed(_) | Stage::Ended) => {
@@ -337,7 +327,7 @@ impl Oracle {
         let Op::Receive(receive) = &mut model.ops[op] else { unreachable!("checked by the caller") };
         let wanted = receive.wanted;
         let buffer = receive.buffer.take().ok_or("the buffer is gone")?;
-        if multi && !receive.filled.is_empty() {
+        if multi && receive.filled.iter().any(|(from, to)| from < to) {
             return Err("a message was cut although it was not the first of its multi-receive buffer".into());
         }
         self.truncated_into(model, reader, op, failure, wanted, &buffer)?;
@@ -368,7 +358,7 @@ impl Oracle {
                 failure.overflow
             ));
         }
-        let report = Report::of(&failure.completion, reader, wanted, placed + failure.overflow)?;
+        let report = report_of(&failure.completion, reader, wanted, placed + failure.overflow)?;
         let message = self.take(model, reader, op, &report, Some((buffer, 0..placed)))?;
         check_contents(buffer, 0..placed, message)?;
         if buffer.gaps_are_intact() { Ok(()) } else { Err("bytes outside the buffer were written".into()) }
@@ -395,36 +385,43 @@ impl Oracle {
         }
         let read = model.tick();
         self.last_taken = exact.then_some(op);
+        let told = (!exact).then_some(*report);
         model.meet(op, reader.life);
         let Some(message) = model.message_mut(op) else { unreachable!("found above") };
-        let before = message.taken.replace(Taken { by, offset, read, exact });
+        let before = message.taken.replace(Taken { by, offset, read, told });
         model.expect_no_longer(op);
         match before {
             None => Ok(op),
-            Some(other) if exact && !other.exact => {
+            Some(other) => {
+                let Some(report) = other.told.filter(|_| exact) else {
+                    return Err(format!("message {op} was delivered twice: before, to {}", other.by));
+                };
                 // That one was only like it: it has to have been another.
-                let (instead, _) = find(model, reader, report, None)?;
+                let (instead, _) = find(model, reader, &report, None)?;
                 if let Some(message) = model.message_mut(instead) {
                     message.taken = Some(other);
                 }
                 model.expect_no_longer(instead);
                 Ok(op)
             }
-            Some(other) => Err(format!("message {op} was delivered twice: before, to {}", other.by)),
         }
     }
 }
 
-impl Report {
-    fn of(completion: &Completion, reader: Reader, wanted: Wanted, length: usize) -> Result<Self, String> {
-        expect_flags(completion.flags, CompletionFlags::RECV, wanted.tag.is_some())?;
-        Ok(Self {
-            tag: wanted.tag.map(|_| completion.tag),
-            data: completion.flags.contains(CompletionFlags::REMOTE_CQ_DATA).then_some(completion.data),
-            length,
-            source: reader.source,
-        })
-    }
+/// What a completion says about a message.
+fn report_of(
+    completion: &Completion,
+    reader: Reader,
+    wanted: Wanted,
+    length: usize,
+) -> Result<Report, String> {
+    expect_flags(completion.flags, CompletionFlags::RECV, wanted.tag.is_some())?;
+    Ok(Report {
+        tag: wanted.tag.map(|_| completion.tag),
+        data: completion.flags.contains(CompletionFlags::REMOTE_CQ_DATA).then_some(completion.data),
+        length,
+        source: reader.source,
+    })
 }
 
 /// The message that a report is about, and whether that is certain: by its data, by its tag, by its contents, or any that is like it.
@@ -456,10 +453,18 @@ fn find(
         }
         None => model
             .messages()
-            .find(|(op, message)| message.taken.is_none() && fits(*op))
+            .find(|(op, message)| message.taken.is_none() && fits(*op) && begins_with(*op, contents))
             .map(|(op, _)| (op, false))
             .ok_or_else(|| format!("a message that nobody sent, or once too often: {report:?}")),
     }
+}
+
+/// Whether a message begins with these bytes, as far as they are known.
+fn begins_with(message: OpId, contents: Option<&[u8]>) -> bool {
+    let Some(contents) = contents else { return true };
+    let mut expected = vec![0; contents.len()];
+    pattern(message as u64, &mut expected);
+    expected == contents
 }
 
 /// The operation that a completion belongs to.

@@ -368,6 +368,9 @@ impl World {
             // The message went with its sender.
             Err(SubmitError::NotFound) if self.oracle.restarts => {
                 self.nodes[node].claims.swap_remove(index);
+                if let Op::Peek(peek) = &mut self.model.ops[op] {
+                    peek.stage = Stage::Ended;
+                }
                 self.oracle.retire(buffer)
             }
             Err(error) => Err(format!("node {node}: claim refused: {error:?}")),
@@ -513,12 +516,12 @@ impl World {
     pub(crate) fn after(&mut self, node: usize, context: usize) {
         let Some(op) = crate::model::op_of(context) else { return };
         match &self.model.ops[op] {
-            Op::Send(_) => self.sends_pending[node] -= 1,
+            Op::Send(message) if message.flags.contains(OpFlags::COMPLETION) => self.sends_pending[node] -= 1,
             Op::Receive(receive) if receive.outcome != Outcome::Pending => {
                 self.nodes[node].posted.retain(|posted| *posted != op);
             }
             Op::Peek(PeekRecord { stage: Stage::Claimed(_), .. }) => self.nodes[node].claims.push(op),
-            Op::Receive(_) | Op::Peek(_) => {}
+            Op::Send(_) | Op::Receive(_) | Op::Peek(_) => {}
         }
     }
 
