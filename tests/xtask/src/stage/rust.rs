@@ -17,7 +17,10 @@ const GENERATOR_SKIPS: &str = "skipped";
 
 fn cargo(layout: &Layout, args: &[&str], minutes: u64) -> Job {
     let label = format!("cargo {}", args.join(" "));
-    Job::new(layout, label, "cargo").args(args).limit(Duration::from_secs(60 * minutes))
+    Job::new(layout, label, "cargo")
+        .args(args)
+        .env("CARGO_TERM_COLOR", "never")
+        .limit(Duration::from_secs(60 * minutes))
 }
 
 fn quietly(job: Job) -> Result<String> {
@@ -26,7 +29,9 @@ fn quietly(job: Job) -> Result<String> {
 
 /// rustfmt.
 pub(super) fn format(context: &mut Context<'_>, tally: &mut Tally) {
-    tally.check("cargo fmt --check", || quietly(cargo(context.layout, &["fmt", "--all", "--check"], 2)));
+    tally.check("cargo fmt --check", || {
+        quietly(cargo(context.layout, &["fmt", "--all", "--check", "--", "--color=never"], 2))
+    });
 }
 
 /// clippy.
