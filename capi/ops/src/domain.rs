@@ -19,7 +19,7 @@ use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Face, Object};
 use crate::guard::{Bomb, entry};
 use crate::wait::Waits;
-use crate::{av, cntr, cptr, cq, ep, mr, stubs};
+use crate::{av, cntr, cptr, cq, ep, exit, mr, stubs};
 
 /// The engine over the real world.
 pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
@@ -89,6 +89,17 @@ impl<S: Serialize> Shared<S> {
         }
         bomb.disarm();
         result
+    }
+
+    /// Does something under the lock, at the end of the process: nothing when another thread has it or a panic shut the domain.
+    pub(crate) fn try_with(&self, work: impl FnOnce(&mut State)) {
+        let Some(mut guard) = self.guarded.try_enter() else { return };
+        if self.latch.is_set() {
+            return;
+        }
+        let bomb = Bomb::arm(&self.latch);
+        work(&mut guard);
+        bomb.disarm();
     }
 
     /// The process was forked after the domain was opened: the sockets and the peers belong to the parent.
@@ -248,6 +259,7 @@ fn publish<S: Serialize>(
         provider_keys: attributes.provider_keys,
         _fabric: fabric,
     });
+    exit::watch(&shared);
     let face = sys::fid_domain {
         fid: fid::head(Domain::<S>::CLASS, context, Tables::<S>::FID),
         ops: fid::table(&Tables::<S>::DOMAIN.base),

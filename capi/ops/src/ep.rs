@@ -7,6 +7,8 @@ mod attributes;
 mod closing;
 mod options;
 
+pub(crate) use closing::end_all;
+
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::net::SocketAddr;

@@ -10,6 +10,7 @@
 //! | `provider`, `info`, `address`, `fabric`, `eq`, `param`, `log` | what a process has one of, and what needs no domain |
 //! | `domain`, `cq`, `cntr`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
 //! | `msg`, `tagged`, `transfer` | the data path |
+//! | `wait`, `exit` | who wakes whom; the end of the process |
 //! | `stubs` | every slot of what is not offered |
 
 mod address;
@@ -22,6 +23,7 @@ mod domain;
 mod ep;
 mod eq;
 mod errno;
+mod exit;
 mod fabric;
 mod fid;
 mod flags;

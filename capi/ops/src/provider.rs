@@ -8,7 +8,7 @@ use core::ptr::without_provenance_mut;
 
 use rdgram_sys as sys;
 
-use crate::{fabric, guard, info, log, param};
+use crate::{exit, fabric, guard, info, log, param};
 
 /// The name users select by FI_PROVIDER.
 pub(crate) const NAME: &core::ffi::CStr = c"rdgram";
@@ -96,8 +96,10 @@ unsafe extern "C" fn open_fabric(
 }
 
 /// `fi_provider.cleanup`: called from a library destructor, when exit handlers may already have run. Nothing of ours lives outside of the objects the
-/// application opened, so there is nothing to do.
-unsafe extern "C" fn cleanup() {}
+/// application opened; what it left open is ended here, so that what it injected arrives.
+unsafe extern "C" fn cleanup() {
+    guard::entry(exit::end_all);
+}
 
 #[cfg(test)]
 mod tests {

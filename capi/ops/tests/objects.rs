@@ -334,6 +334,45 @@ fn what_was_injected_arrives_though_its_endpoint_is_closed() {
 }
 
 #[test]
+fn what_was_injected_arrives_though_its_process_ended_with_everything_open() {
+    const MESSAGES: usize = 200;
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let av = world.av();
+    let node = world.node(av, 0, sys::FI_WAIT_NONE);
+    let name = common::name(node.ep);
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let own = World::new(sys::FI_THREAD_DOMAIN);
+        let av = own.av();
+        let sender = own.node(av, 0, sys::FI_WAIT_NONE);
+        let to = common::av_insert(av, &name);
+        for number in 0..MESSAGES {
+            let bytes = number.to_ne_bytes();
+            while call!(sender.ep, tagged.inject(bytes.as_ptr().cast(), 8, to, number as u64)) != 0 {
+                common::progress(sender.cq);
+            }
+        }
+        // What libfabric's destructor does at exit.
+        unsafe {
+            (*rdgram_ops::initialize()).cleanup.expect("filled")();
+            libc::_exit(0)
+        }
+    }
+    let mut got = [0_u8; 8];
+    for number in (0..MESSAGES).rev() {
+        assert_eq!(node.trecv(&mut got, ANY, number as u64, 0, number), 0);
+        assert_eq!(node.wait(&[]).0.op_context, context(number));
+        assert_eq!(usize::from_ne_bytes(got), number);
+    }
+    let mut status = -1;
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child's end");
+    node.close();
+    assert_eq!(close(av), 0);
+    world.close();
+}
+
+#[test]
 fn a_forked_child_is_refused_and_may_open_its_own() {
     let world = World::new(sys::FI_THREAD_SAFE);
     let av = world.av();

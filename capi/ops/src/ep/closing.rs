@@ -60,47 +60,88 @@ fn begin<S: Serialize>(shared: &Shared<S>, slot: usize) -> Result<Option<EpId>> 
 
 /// Progresses until everything accepted is acknowledged.
 fn linger<S: Serialize>(shared: &Shared<S>, id: EpId) -> Result {
-    let start = clock::now();
-    let mut heard = Heard { datagrams: 0, at: start };
-    let mut set = None;
+    let mut linger = Linger::new();
     loop {
-        let step = shared.with(|state| {
-            state.progress();
-            if !state.engine.ep_lingers(id) {
-                return Ok(None);
-            }
-            let now = clock::now();
-            heard.look(state.engine.ep_stats(id).rx_datagrams, now);
-            if now.saturating_duration_since(heard.at) >= SILENCE_MAX
-                || now.saturating_duration_since(start) >= LINGER_MAX
-            {
-                return Ok(Some(Step::GiveUp(describe(state, id))));
-            }
-            let set = match &set {
-                Some(set) => set,
-                None => set.insert(watch(state, id)?),
-            };
-            set.clear();
-            set.arm(state.engine.sleep(now));
-            Ok(Some(Step::Block(SILENCE_MAX - now.saturating_duration_since(heard.at))))
-        })?;
-        match (step, &set) {
-            (Some(Step::Block(limit)), Some(set)) => {
-                set.block(limit.into()).map_err(|error| Errno::from_os(&error))?;
-            }
-            (Some(Step::GiveUp(text)), _) => {
-                log::warn_once(&text, &text);
-                return Ok(());
-            }
-            _ => return Ok(()),
+        match shared.with(|state| linger.look(state, &[id]))? {
+            Step::Done => return Ok(()),
+            Step::Block(limit) => linger.block(limit)?,
         }
     }
 }
 
-/// What one look under the lock decided.
+/// The end of the process, with the lock held from here to there: nobody else is to come in any more.
+pub(crate) fn end_all(state: &mut State) {
+    let mut ids = Vec::new();
+    for endpoint in state.endpoints.iter_mut().flatten() {
+        if let Phase::Enabled(id) = endpoint.phase {
+            endpoint.phase = Phase::Gone;
+            ids.push(id);
+        }
+    }
+    for &id in &ids {
+        state.engine.ep_shutdown(id);
+    }
+    let mut linger = Linger::new();
+    while let Ok(Step::Block(limit)) = linger.look(state, &ids) {
+        if linger.block(limit).is_err() {
+            break;
+        }
+    }
+    for id in ids {
+        drop(state.engine.ep_remove(id));
+    }
+}
+
+/// Waiting for acknowledgements, as long as a peer may still give them.
+struct Linger {
+    start: Instant,
+    heard: Heard,
+    set: Option<WaitSet>,
+}
+
+/// What one look decided.
 enum Step {
+    Done,
     Block(Duration),
-    GiveUp(String),
+}
+
+impl Linger {
+    fn new() -> Self {
+        let start = clock::now();
+        Self { start, heard: Heard { datagrams: 0, at: start }, set: None }
+    }
+
+    /// Progresses; done when nothing is left to deliver for these endpoints, or nobody is left to take it.
+    fn look(&mut self, state: &mut State, ids: &[EpId]) -> Result<Step> {
+        state.progress();
+        let left: Vec<EpId> = ids.iter().copied().filter(|&id| state.engine.ep_lingers(id)).collect();
+        if left.is_empty() {
+            return Ok(Step::Done);
+        }
+        let now = clock::now();
+        let datagrams = left.iter().map(|&id| state.engine.ep_stats(id).rx_datagrams).sum();
+        self.heard.look(datagrams, now);
+        let silence = now.saturating_duration_since(self.heard.at);
+        if silence >= SILENCE_MAX || now.saturating_duration_since(self.start) >= LINGER_MAX {
+            for id in left {
+                let text = describe(state, id);
+                log::warn_once(&text, &text);
+            }
+            return Ok(Step::Done);
+        }
+        let set = match &self.set {
+            Some(set) => set,
+            None => self.set.insert(watch(state, &left)?),
+        };
+        set.clear();
+        set.arm(state.engine.sleep(now));
+        Ok(Step::Block(SILENCE_MAX - silence))
+    }
+
+    fn block(&self, limit: Duration) -> Result {
+        let Some(set) = &self.set else { return Ok(()) };
+        set.block(Some(limit)).map(|_| ()).map_err(|error| Errno::from_os(&error))
+    }
 }
 
 /// What is lost, and with whom.
@@ -125,12 +166,14 @@ impl Heard {
     }
 }
 
-/// A wait set for the one socket.
-fn watch(state: &State, id: EpId) -> Result<WaitSet> {
+/// A wait set for the sockets of these endpoints.
+fn watch(state: &State, ids: &[EpId]) -> Result<WaitSet> {
     use std::os::fd::AsRawFd as _;
-    let socket = state.engine.ep_datapath(id).fd().as_raw_fd();
     let set = WaitSet::new().map_err(|error| Errno::from_os(&error))?;
-    set.add(socket).map_err(|error| Errno::from_os(&error))?;
+    for &id in ids {
+        let socket = state.engine.ep_datapath(id).fd().as_raw_fd();
+        set.add(socket).map_err(|error| Errno::from_os(&error))?;
+    }
     Ok(set)
 }
 
