@@ -142,8 +142,8 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cntr = unsafe { fid::object::<Cntr<S>>(fid.cast()) };
-        // In a forked child only memory is freed; what holds on to it there is never asked.
-        if !cntr.shared.is_inherited() {
+        // In a forked child, and after a panic, only memory is freed; what holds on to it there is never asked.
+        if cntr.shared.is_usable() {
             if Arc::strong_count(&cntr.users) > 1 {
                 return Errno::BUSY.negative();
             }

@@ -197,8 +197,8 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(fid.cast()) };
-        // In a forked child only memory is freed; what holds on to it there is never asked.
-        if !cq.shared.is_inherited() {
+        // In a forked child, and after a panic, only memory is freed; what holds on to it there is never asked.
+        if cq.shared.is_usable() {
             if Arc::strong_count(&cq.users) > 1 {
                 return Errno::BUSY.negative();
             }

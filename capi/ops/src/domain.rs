@@ -108,6 +108,11 @@ impl<S: Serialize> Shared<S> {
         fork::generation() != self.generation
     }
 
+    /// Neither inherited nor shut by a panic.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_inherited() && !self.latch.is_set()
+    }
+
     #[cold]
     fn refuse_inherited(&self) -> Errno {
         if self.told.set() {

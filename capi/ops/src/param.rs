@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) segmentation: bool,
     /// Let the kernel hand over trains of datagrams (GRO).
     pub(crate) coalescing: bool,
+    /// Silence of all peers that ends the wait of a closing endpoint for what it injected.
+    pub(crate) linger: Duration,
     /// Print the counters of an endpoint when it closes.
     pub(crate) stats: bool,
 }
@@ -57,6 +59,7 @@ impl Default for Settings {
             full_integrity: engine.full_integrity,
             segmentation: true,
             coalescing: true,
+            linger: Duration::from_secs(5),
             stats: false,
         }
     }
@@ -173,6 +176,17 @@ const PARAMETERS: &[Parameter] = &[
         help: "Take trains of datagrams from the kernel (UDP generic receive offload)",
         default: |settings| u8::from(settings.coalescing).to_string(),
         take: |settings, text| put(&mut settings.coalescing, switch(text)),
+    },
+    Parameter {
+        name: c"linger",
+        accepts: "seconds from 0 to 86400",
+        help: "How long a closing endpoint waits for silent peers to acknowledge what was injected; \
+               a peer that is gone is noticed earlier",
+        default: |settings| settings.linger.as_secs().to_string(),
+        take: |settings, text| {
+            let seconds = size(text, 0, PEER_TIMEOUT_MAX_S).and_then(|seconds| u64::try_from(seconds).ok());
+            put(&mut settings.linger, seconds.map(Duration::from_secs))
+        },
     },
     Parameter {
         name: c"stats",
@@ -341,6 +355,7 @@ mod tests {
             ("integrity", "full", Settings { full_integrity: true, ..defaults.clone() }),
             ("gso", "off", Settings { segmentation: false, ..defaults.clone() }),
             ("gro", "0", Settings { coalescing: false, ..defaults.clone() }),
+            ("linger", "0", Settings { linger: Duration::ZERO, ..defaults.clone() }),
             ("stats", "YES", Settings { stats: true, ..defaults.clone() }),
             ("stats", "", defaults.clone()),
         ];
@@ -371,6 +386,7 @@ mod tests {
             ("memory_ceiling", "none"),
             ("integrity", "payload"),
             ("gso", "2"),
+            ("linger", "1h"),
         ];
         for (name, text) in table {
             let (settings, complaints) = parsed(name, text);

@@ -19,10 +19,8 @@ use crate::guard::entry;
 use crate::param::settings;
 use crate::{fid, log};
 
-/// Silence of all peers that ends the linger: what is not acknowledged by then never will be, as far as one can tell.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// The linger ends after this in any case: other peers' traffic must not keep an endpoint open for one that is gone.
-const LINGER_MAX: Duration = Duration::from_secs(60);
+/// The linger ends after this many times the silence that is allowed in any case: other peers' traffic must not keep an endpoint open for one that is gone.
+const LINGER_FACTOR: u32 = 12;
 
 /// `fi_close` of an endpoint.
 pub(super) unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
@@ -122,7 +120,8 @@ impl Linger {
         let datagrams = left.iter().map(|&id| state.engine.ep_stats(id).rx_datagrams).sum();
         self.heard.look(datagrams, now);
         let silence = now.saturating_duration_since(self.heard.at);
-        if silence >= SILENCE_MAX || now.saturating_duration_since(self.start) >= LINGER_MAX {
+        let allowed = settings().linger;
+        if silence >= allowed || now.saturating_duration_since(self.start) >= allowed * LINGER_FACTOR {
             for id in left {
                 let text = describe(state, id);
                 log::warn_once(&text, &text);
@@ -135,7 +134,7 @@ impl Linger {
         };
         set.clear();
         set.arm(state.engine.sleep(now));
-        Ok(Step::Block(SILENCE_MAX - silence))
+        Ok(Step::Block(allowed - silence))
     }
 
     fn block(&self, limit: Duration) -> Result {
@@ -149,7 +148,10 @@ fn describe(state: &State, id: EpId) -> String {
     let name = state.engine.ep_datapath(id).local_address();
     let peers: Vec<String> =
         state.engine.ep_describe(id).into_iter().map(|(peer, line)| format!("{peer} ({line})")).collect();
-    format!("{name} closes although messages are not acknowledged; its peers: {}", peers.join(", "))
+    format!(
+        "{name} closes although messages are not acknowledged by silent peers (FI_RDGRAM_LINGER says how long to wait): {}",
+        peers.join(", ")
+    )
 }
 
 /// When a peer was heard last.
