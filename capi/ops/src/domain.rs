@@ -246,15 +246,11 @@ impl Attributes {
     }
 }
 
-fn publish<S: Serialize>(
-    fabric: Arc<()>,
-    attributes: &Attributes,
-    context: *mut c_void,
-) -> *mut sys::fid_domain {
+fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>> {
     let state = State { engine: Engine::new(), waits: Waits::default(), endpoints: Vec::new(), reads: 0 };
     // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
-    let shared = Arc::new(Shared {
+    Arc::new(Shared {
         guarded: ManuallyDrop::new(guarded),
         latch: Latch::new(),
         told: Latch::new(),
@@ -263,7 +259,15 @@ fn publish<S: Serialize>(
         family: attributes.family,
         provider_keys: attributes.provider_keys,
         _fabric: fabric,
-    });
+    })
+}
+
+fn publish<S: Serialize>(
+    fabric: Arc<()>,
+    attributes: &Attributes,
+    context: *mut c_void,
+) -> *mut sys::fid_domain {
+    let shared = make::<S>(fabric, attributes);
     exit::watch(&shared);
     let face = sys::fid_domain {
         fid: fid::head(Domain::<S>::CLASS, context, Tables::<S>::FID),
@@ -316,5 +320,65 @@ unsafe fn control_trywait(fid: *mut sys::fid) -> c_int {
         // SAFETY: the object's own operation, which takes no argument with this command.
         Some(control) => unsafe { control(fid, CONTROL_TRYWAIT, core::ptr::null_mut()) },
         None => Errno::INVAL.negative(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ATTRIBUTES: Attributes =
+        Attributes { api_version: 0, one_thread_at_a_time: false, family: Family::Any, provider_keys: false };
+
+    fn panic_shuts_the_domain<S: Serialize>() {
+        let shared = make::<S>(Arc::new(()), &ATTRIBUTES);
+        let call = || entry(|| to_c(shared.with(|_| Ok(()))));
+        assert_eq!(call(), 0);
+        let panicked: c_int = entry(|| to_c(shared.with(|_| panic!("a test's panic"))));
+        assert_eq!(panicked, Errno::OTHER.negative());
+        assert_eq!(call(), Errno::OTHER.negative(), "refused from now on");
+        assert!(!shared.is_usable());
+        let mut entered = false;
+        shared.try_with(|_| entered = true);
+        assert!(!entered, "not even at the end of the process");
+    }
+
+    #[test]
+    fn a_panic_shuts_its_domain_and_no_other() {
+        let other = make::<Mutual>(Arc::new(()), &ATTRIBUTES);
+        panic_shuts_the_domain::<Mutual>();
+        panic_shuts_the_domain::<Caller>();
+        assert_eq!(other.with(|_| Ok(7)), Ok(7));
+    }
+
+    #[test]
+    fn reads_that_find_something_progress_now_and_then() {
+        let shared = make::<Mutual>(Arc::new(()), &ATTRIBUTES);
+        let skipped =
+            shared.with(|state| Ok((0..READS_PER_PROGRESS).filter(|_| state.may_skip_progress()).count()));
+        assert_eq!(skipped, Ok(READS_PER_PROGRESS as usize - 1));
+    }
+
+    #[test]
+    fn attributes_decide_the_flavour_and_the_keys() {
+        // SAFETY: all-zero is a valid value of these plain C structs.
+        let mut domain: sys::fi_domain_attr = unsafe { core::mem::zeroed() };
+        // SAFETY: as above.
+        let mut info: sys::fi_info = unsafe { core::mem::zeroed() };
+        assert_eq!(Attributes::read(5, &info).err(), Some(Errno::INVAL), "no domain attributes");
+        domain.threading = sys::FI_THREAD_DOMAIN;
+        domain.mr_mode = sys::FI_MR_BASIC;
+        info.domain_attr = &mut domain;
+        info.addr_format = sys::FI_SOCKADDR_IN6;
+        let read = Attributes::read(5, &info).expect("complete");
+        assert!(read.one_thread_at_a_time && read.provider_keys);
+        assert_eq!((read.api_version, read.family), (5, Family::V6));
+        domain.threading = sys::FI_THREAD_COMPLETION;
+        domain.mr_mode = 0;
+        info.domain_attr = &mut domain;
+        let read = Attributes::read(5, &info).expect("complete");
+        assert!(!read.one_thread_at_a_time && !read.provider_keys);
+        info.addr_format = sys::FI_SOCKADDR_IB;
+        assert_eq!(Attributes::read(5, &info).err(), Some(Errno::INVAL));
     }
 }
