@@ -127,6 +127,22 @@ pub enum Malformed {
         /// Bytes of payload.
         payload: usize,
     },
+    /// Write extension: the STag is not the low half of the key.
+    WriteStag {
+        /// The STag.
+        stag: u32,
+        /// The key.
+        key: u64,
+    },
+    /// Write extension: the payload is longer than the operation, or empty in one that is not.
+    WriteTotal {
+        /// Bytes of payload.
+        payload: usize,
+        /// The total length.
+        total: u64,
+    },
+    /// Extended Request: a type that is not defined.
+    RequestType(u8),
     /// Atomic request: an atomic opcode that is not defined.
     AtomicOpcode(u8),
     /// Control message: a type that is not defined.
@@ -186,6 +202,13 @@ impl fmt::Display for Malformed {
             Self::SendPayload { payload } => {
                 write!(out, "send extension: {payload} bytes of payload")
             }
+            Self::WriteStag { stag, key } => {
+                write!(out, "write extension key: {key:#x} with STag {stag:#x}")
+            }
+            Self::WriteTotal { payload, total } => {
+                write!(out, "write extension total: {payload} bytes of {total}")
+            }
+            Self::RequestType(code) => write!(out, "extended request type: {code} is not defined"),
             Self::AtomicOpcode(code) => write!(out, "atomic opcode: {code} is not defined"),
             Self::ControlType(code) => write!(out, "control message type: {code} is not defined"),
         }

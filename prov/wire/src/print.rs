@@ -152,12 +152,47 @@ impl Display for Segment {
                 write!(out, "terminate msn {msn} layer {layer} type {etype} code {code:#04x}")
             }
             Self::Control(control) => control.fmt(out),
+            Self::ExtendedWrite { offset, last, message_id, key, total, data, report } => {
+                write!(out, "write id {message_id} key {key:#x} at {offset:#x} of {total}")?;
+                write_data(*data, out)?;
+                write_if(*report, " report", out)?;
+                write_last(*last, out)
+            }
+            Self::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length } => {
+                write!(out, "read id {message_id} of {length} from key {key:#x} at {offset:#x}")?;
+                write!(out, " to stag {sink_stag:#x} at {sink_offset:#x}")
+            }
+            Self::ExtendedAtomic {
+                msn,
+                operation,
+                datatype,
+                fetch,
+                compare,
+                message_id,
+                sink_stag,
+                count,
+                key,
+                offset,
+            } => {
+                write!(out, "atomic op {operation} type {datatype} msn {msn} id {message_id}")?;
+                write!(out, " count {count} key {key:#x} at {offset:#x}")?;
+                write_if(*compare, " compare", out)?;
+                if *fetch { write!(out, " fetch to stag {sink_stag:#x}") } else { Ok(()) }
+            }
         }
     }
 }
 
+fn write_if(set: bool, name: &str, out: &mut Formatter<'_>) -> fmt::Result {
+    if set { out.write_str(name) } else { Ok(()) }
+}
+
+fn write_data(data: Option<u64>, out: &mut Formatter<'_>) -> fmt::Result {
+    data.map_or(Ok(()), |data| write!(out, " data {data:#x}"))
+}
+
 fn write_last(last: bool, out: &mut Formatter<'_>) -> fmt::Result {
-    if last { out.write_str(" last") } else { Ok(()) }
+    write_if(last, " last", out)
 }
 
 impl Display for Start {
@@ -166,10 +201,7 @@ impl Display for Start {
         if let Some(tag) = self.tag {
             write!(out, " tag {tag:#x}")?;
         }
-        if let Some(data) = self.data {
-            write!(out, " data {data:#x}")?;
-        }
-        Ok(())
+        write_data(self.data, out)
     }
 }
 
@@ -180,6 +212,11 @@ impl Display for Control {
                 write!(out, "CTS id {message_id} stag {stag:#x} length {length}")
             }
             Self::Rnr { message_id, index } => write!(out, "RNR id {message_id} index {index}"),
+            Self::Nop => out.write_str("NOP"),
+            Self::Nack { message_id, index, code } => {
+                write!(out, "NACK id {message_id} index {index} code {code}")
+            }
+            Self::Done { message_id } => write!(out, "DONE id {message_id}"),
         }
     }
 }

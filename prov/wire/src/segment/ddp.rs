@@ -95,21 +95,26 @@ impl Tagged {
         Self::LENGTH
     }
 
-    /// Reads the header of a segment that is `bytes`, whose payload must not wrap the tagged offset (RFC 5041 section 7.1).
+    /// Reads the header of a segment that is `bytes`. What follows has to pass [`Tagged::check`].
     #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let Some((head, payload)) = bytes.split_first_chunk::<{ Self::LENGTH }>() else {
+        let Some(head) = bytes.first_chunk::<{ Self::LENGTH }>() else {
             return Err(Malformed::Short {
                 header: "DDP tagged header",
                 need: Self::LENGTH,
                 have: bytes.len(),
             });
         };
-        let offset = u64_at(head, field::TAGGED_OFFSET);
-        if offset.checked_add(payload.len() as u64).is_none() {
-            return Err(Malformed::TaggedOffset { offset, payload: payload.len() });
+        Ok(Self { stag: u32_at(head, field::STAG), offset: u64_at(head, field::TAGGED_OFFSET) })
+    }
+
+    /// The payload must not wrap the tagged offset (RFC 5041 section 7.1).
+    #[inline]
+    pub(super) fn check(self, payload: usize) -> Result<(), Malformed> {
+        match self.offset.checked_add(payload as u64) {
+            Some(_) => Ok(()),
+            None => Err(Malformed::TaggedOffset { offset: self.offset, payload }),
         }
-        Ok(Self { stag: u32_at(head, field::STAG), offset })
     }
 }
 

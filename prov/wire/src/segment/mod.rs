@@ -5,14 +5,18 @@ mod control;
 mod ddp;
 pub(crate) mod opcode;
 mod read;
+mod request;
 mod send;
 mod terminate;
+mod write;
 
 use atomic::{AtomicRequest, AtomicResponse};
 use ddp::{ControlWord, Tagged, Untagged};
 use read::ReadRequest;
+use request::{ExtendedAtomic, ExtendedRead, Request};
 use send::Extension;
 use terminate::Terminate;
+use write::WriteExtension;
 
 pub use atomic::AtomicOpcode;
 pub use control::Control;
@@ -127,6 +131,61 @@ pub enum Segment {
         /// The error.
         code: u8,
     },
+    /// Payload for memory that the sender has the key of: a part of an operation.
+    ExtendedWrite {
+        /// Where in the region.
+        offset: u64,
+        /// Whether this is the operation's last segment.
+        last: bool,
+        /// The sender's name for the operation.
+        message_id: u32,
+        /// The region.
+        key: u64,
+        /// Bytes of the operation.
+        total: u64,
+        /// Remote CQ data.
+        data: Option<u64>,
+        /// Whether the target wants to count the operation.
+        report: bool,
+    },
+    /// Asks for memory that the requester has the key of. Its sequence number is not used and 0.
+    ExtendedRead {
+        /// The requester's name for the operation.
+        message_id: u32,
+        /// Where the requester wants it.
+        sink_stag: u32,
+        /// Where in that.
+        sink_offset: u64,
+        /// The region.
+        key: u64,
+        /// Where in the region.
+        offset: u64,
+        /// Bytes wanted.
+        length: u64,
+    },
+    /// Changes memory that the requester has the key of. Operands follow as payload, then comparands.
+    ExtendedAtomic {
+        /// Counts with the messages of the context.
+        msn: u32,
+        /// What to do: a value of libfabric's `enum fi_op`, not judged here.
+        operation: u8,
+        /// What to do it with: a value of libfabric's `enum fi_datatype`, not judged here.
+        datatype: u8,
+        /// Whether the old values are wanted.
+        fetch: bool,
+        /// Whether comparands follow the operands.
+        compare: bool,
+        /// The requester's name for the operation.
+        message_id: u32,
+        /// Where the requester wants the old values.
+        sink_stag: u32,
+        /// Elements of the datatype.
+        count: u32,
+        /// The region.
+        key: u64,
+        /// Where in the region.
+        offset: u64,
+    },
     /// A control message. Its sequence number is not used and 0.
     Control(Control),
 }
@@ -138,7 +197,9 @@ const IMMEDIATE_LENGTH: usize = 8;
 const _: () = assert!(EXTENSION_MAX >= Extension::LENGTH_MAX);
 const _: () = assert!(EXTENSION_MAX >= ReadRequest::LENGTH);
 const _: () = assert!(EXTENSION_MAX >= Control::CTS_LENGTH);
-const _: () = assert!(Segment::HEADER_MAX >= Tagged::LENGTH);
+const _: () = assert!(EXTENSION_MAX >= ExtendedRead::LENGTH);
+const _: () = assert!(EXTENSION_MAX >= ExtendedAtomic::LENGTH);
+const _: () = assert!(Segment::HEADER_MAX >= Tagged::LENGTH + WriteExtension::LENGTH_MAX);
 
 impl Segment {
     /// Bytes of the longest headers.
@@ -150,6 +211,9 @@ impl Segment {
     pub fn encoded_length(&self) -> usize {
         let extension = match self {
             Self::Write { .. } | Self::ReadResponse { .. } => return Tagged::LENGTH,
+            Self::ExtendedWrite { data, .. } => {
+                return Tagged::LENGTH + WriteExtension::encoded_length(*data);
+            }
             Self::Send { .. } => 0,
             Self::ExtendedSend { start, .. } => Extension::encoded_length(start.as_ref()),
             Self::ReadRequest { .. } => ReadRequest::LENGTH,
@@ -157,6 +221,8 @@ impl Segment {
             Self::AtomicRequest { .. } => AtomicRequest::LENGTH,
             Self::AtomicResponse { .. } => AtomicResponse::LENGTH,
             Self::Terminate { .. } => Terminate::LENGTH,
+            Self::ExtendedRead { .. } => ExtendedRead::LENGTH,
+            Self::ExtendedAtomic { .. } => ExtendedAtomic::LENGTH,
             Self::Control(control) => control.encoded_length(),
         };
         Untagged::LENGTH + extension
@@ -178,6 +244,11 @@ impl Segment {
             Self::Write { stag, offset, last } => Tagged { stag, offset }.encode(opcode::WRITE, last, out),
             Self::ReadResponse { stag, offset, last } => {
                 Tagged { stag, offset }.encode(opcode::READ_RESPONSE, last, out)
+            }
+            Self::ExtendedWrite { offset, last, message_id, key, total, data, report } => {
+                let header = Tagged { stag: WriteExtension::stag(key), offset };
+                let at = header.encode(opcode::EXTENDED_WRITE, last, out);
+                at + WriteExtension { message_id, key, total, data, report }.encode(&mut out[at..])
             }
             _ => self.encode_whole(out),
         }
@@ -210,10 +281,37 @@ impl Segment {
                 .encode(rest),
             Self::AtomicResponse { request, value, .. } => AtomicResponse { request, value }.encode(rest),
             Self::Terminate { layer, etype, code, .. } => Terminate { layer, etype, code }.encode(rest),
+            Self::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length } => {
+                ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length }.encode(rest)
+            }
+            Self::ExtendedAtomic {
+                operation,
+                datatype,
+                fetch,
+                compare,
+                message_id,
+                sink_stag,
+                count,
+                key,
+                offset,
+                ..
+            } => ExtendedAtomic {
+                operation,
+                datatype,
+                fetch,
+                compare,
+                message_id,
+                sink_stag,
+                count,
+                key,
+                offset,
+            }
+            .encode(rest),
             Self::Control(control) => control.encode(rest),
             Self::Send { .. }
             | Self::ExtendedSend { .. }
             | Self::Write { .. }
+            | Self::ExtendedWrite { .. }
             | Self::ReadResponse { .. } => 0,
         };
         at + extension
@@ -238,8 +336,18 @@ impl Segment {
             return Err(opcode_fault(control));
         }
         let Some(queue) = queue else {
-            let Tagged { stag, offset } = Tagged::decode(bytes)?;
+            let header = Tagged::decode(bytes)?;
+            let Tagged { stag, offset } = header;
             let last = control.last;
+            let rest = &bytes[Tagged::LENGTH..];
+            if code == opcode::EXTENDED_WRITE {
+                let (extension, length) = WriteExtension::decode(rest, stag, last)?;
+                header.check(rest.len() - length)?;
+                let WriteExtension { message_id, key, total, data, report } = extension;
+                let segment = Self::ExtendedWrite { offset, last, message_id, key, total, data, report };
+                return Ok(then(segment, Tagged::LENGTH + length));
+            }
+            header.check(rest.len())?;
             return Ok(match code {
                 opcode::WRITE => then(Self::Write { stag, offset, last }, Tagged::LENGTH),
                 _ => then(Self::ReadResponse { stag, offset, last }, Tagged::LENGTH),
@@ -301,10 +409,41 @@ impl Segment {
                 let AtomicResponse { request, value } = AtomicResponse::decode(rest)?;
                 Self::AtomicResponse { msn, request, value }
             }
+            opcode::EXTENDED_REQUEST => Self::request(msn, Request::decode(rest)?),
             opcode::CONTROL => Self::Control(Control::decode(rest)?),
             code => return Err(Malformed::Opcode(code)),
         };
         Ok((segment, segment.encoded_length()))
+    }
+
+    fn request(msn: u32, request: Request) -> Self {
+        match request {
+            Request::Read(ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length }) => {
+                Self::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length }
+            }
+            Request::Atomic(ExtendedAtomic {
+                operation,
+                datatype,
+                fetch,
+                compare,
+                message_id,
+                sink_stag,
+                count,
+                key,
+                offset,
+            }) => Self::ExtendedAtomic {
+                msn,
+                operation,
+                datatype,
+                fetch,
+                compare,
+                message_id,
+                sink_stag,
+                count,
+                key,
+                offset,
+            },
+        }
     }
 
     /// Opcode and message sequence number of an untagged message.
@@ -319,6 +458,9 @@ impl Segment {
             Self::AtomicResponse { msn, .. } => (opcode::ATOMIC_RESPONSE, msn),
             Self::Terminate { msn, .. } => (opcode::TERMINATE, msn),
             Self::Control(_) => (opcode::CONTROL, 0),
+            Self::ExtendedRead { .. } => (opcode::EXTENDED_REQUEST, 0),
+            Self::ExtendedAtomic { msn, .. } => (opcode::EXTENDED_REQUEST, msn),
+            Self::ExtendedWrite { .. } => (opcode::EXTENDED_WRITE, 0),
             Self::Write { .. } => (opcode::WRITE, 0),
             Self::ReadResponse { .. } => (opcode::READ_RESPONSE, 0),
         }

@@ -1,4 +1,4 @@
-//! The opcodes of RFC 5040 and RFC 7306, and rdgram's two. Must never give one of the standard's another meaning.
+//! The opcodes of RFC 5040 and RFC 7306, and rdgram's four. Must never give one of the standard's another meaning.
 
 pub(crate) const WRITE: u8 = 0x0;
 pub(crate) const READ_REQUEST: u8 = 0x1;
@@ -11,6 +11,8 @@ pub(crate) const ATOMIC_REQUEST: u8 = 0xA;
 pub(crate) const ATOMIC_RESPONSE: u8 = 0xB;
 pub(crate) const EXTENDED_SEND: u8 = 0xC;
 pub(crate) const CONTROL: u8 = 0xD;
+pub(crate) const EXTENDED_WRITE: u8 = 0xE;
+pub(crate) const EXTENDED_REQUEST: u8 = 0xF;
 
 /// What an opcode is called in a diagnosis, those included that are not implemented.
 pub(crate) const fn name(opcode: u8) -> &'static str {
@@ -29,8 +31,8 @@ pub(crate) const fn name(opcode: u8) -> &'static str {
         ATOMIC_RESPONSE => "Atomic Response",
         EXTENDED_SEND => "Extended Send",
         CONTROL => "Control",
-        0xE => "0xE",
-        _ => "0xF",
+        EXTENDED_WRITE => "Extended Write",
+        _ => "Extended Request",
     }
 }
 
@@ -38,8 +40,8 @@ pub(crate) const fn name(opcode: u8) -> &'static str {
 #[inline]
 pub(crate) const fn queue(opcode: u8) -> Option<u32> {
     match opcode {
-        WRITE | READ_RESPONSE => None,
-        READ_REQUEST | ATOMIC_REQUEST => Some(1),
+        WRITE | READ_RESPONSE | EXTENDED_WRITE => None,
+        READ_REQUEST | ATOMIC_REQUEST | EXTENDED_REQUEST => Some(1),
         TERMINATE => Some(2),
         ATOMIC_RESPONSE => Some(3),
         CONTROL => Some(4),
@@ -50,5 +52,5 @@ pub(crate) const fn queue(opcode: u8) -> Option<u32> {
 /// Whether this crate has a value for the opcode.
 #[inline]
 pub(crate) const fn is_implemented(opcode: u8) -> bool {
-    !matches!(opcode, 0x4..=0x6 | 0xE..)
+    !matches!(opcode, 0x4..=0x6)
 }

@@ -286,6 +286,154 @@ fn control() {
         "414d 00000000 00000004 00000000 00000000 02 000000 01020304 0506 0000",
         "",
     );
+    check_segment(Segment::Control(Control::Nop), "414d 00000000 00000004 00000000 00000000 03 000000", "");
+    let codes = [
+        (Control::NACK_UNKNOWN_KEY, "0001"),
+        (Control::NACK_ACCESS, "0002"),
+        (Control::NACK_RANGE, "0003"),
+        (Control::NACK_UNSUPPORTED, "0004"),
+        // Of a later version: read as it is.
+        (0xfffe, "fffe"),
+    ];
+    for (code, number) in codes {
+        check_segment(
+            Segment::Control(Control::Nack { message_id: 0x0102_0304, index: 0x0506, code }),
+            &format!("414d 00000000 00000004 00000000 00000000 04 000000 01020304 0506 {number}"),
+            "",
+        );
+    }
+    check_segment(
+        Segment::Control(Control::Done { message_id: 0x0102_0304 }),
+        "414d 00000000 00000004 00000000 00000000 05 000000 01020304",
+        "",
+    );
+}
+
+#[test]
+fn extended_write() {
+    let part = Segment::ExtendedWrite {
+        offset: 0x0506_0708_090a_0b0c,
+        last: false,
+        message_id: 0x0d0e_0f10,
+        key: 0x1112_1314_0102_0304,
+        total: 5,
+        data: None,
+        report: false,
+    };
+    check_segment(
+        part,
+        "814e 01020304 05060708090a0b0c 00 00 0000 0d0e0f10 1112131401020304 0000000000000005",
+        "abcd",
+    );
+    let whole = Segment::ExtendedWrite {
+        offset: 0,
+        last: true,
+        message_id: 0x0d0e_0f10,
+        key: 0x1112_1314_0102_0304,
+        total: 2,
+        data: Some(0x2122_2324_2526_2728),
+        report: true,
+    };
+    check_segment(
+        whole,
+        "c14e 01020304 0000000000000000 03 00 0000 0d0e0f10 1112131401020304 0000000000000002 2122232425262728",
+        "abcd",
+    );
+    let empty = Segment::ExtendedWrite {
+        offset: u64::MAX,
+        last: true,
+        message_id: 1,
+        key: 2,
+        total: 0,
+        data: None,
+        report: true,
+    };
+    check_segment(
+        empty,
+        "c14e 00000002 ffffffffffffffff 02 00 0000 00000001 0000000000000002 0000000000000000",
+        "",
+    );
+}
+
+#[test]
+fn extended_requests() {
+    let read = Segment::ExtendedRead {
+        message_id: 0x0102_0304,
+        sink_stag: 0x0506_0708,
+        sink_offset: 0x1112_1314_1516_1718,
+        key: 0x2122_2324_2526_2728,
+        offset: 0x3132_3334_3536_3738,
+        length: 0x4142_4344_4546_4748,
+    };
+    check_segment(
+        read,
+        "414f 00000000 00000001 00000000 00000000 01 000000 01020304 05060708 00000000 1112131415161718
+         2122232425262728 3132333435363738 4142434445464748",
+        "",
+    );
+    for (fetch, compare, flags) in
+        [(false, false, "00"), (true, false, "01"), (false, true, "02"), (true, true, "03")]
+    {
+        let atomic = Segment::ExtendedAtomic {
+            msn: 0x5152_5354,
+            operation: 0x61,
+            datatype: 0x62,
+            fetch,
+            compare,
+            message_id: 0x0102_0304,
+            sink_stag: 0x0506_0708,
+            count: 0x0d0e_0f10,
+            key: 0x2122_2324_2526_2728,
+            offset: 0x3132_3334_3536_3738,
+        };
+        let golden = format!(
+            "414f 00000000 00000001 51525354 00000000 02 61 62 {flags} 01020304 05060708 0d0e0f10 2122232425262728
+             3132333435363738"
+        );
+        check_segment(atomic, &golden, "abcdef");
+    }
+}
+
+/// What a receiver ignores may hold anything.
+#[test]
+fn ignored_fields_of_the_extensions() {
+    let write = "bd7e 00000002 0000000000000007 fc ff ffff 00000001 0000000100000002 0000000000000005 ab";
+    let expected = Segment::ExtendedWrite {
+        offset: 7,
+        last: false,
+        message_id: 1,
+        key: 0x1_0000_0002,
+        total: 5,
+        data: None,
+        report: false,
+    };
+    assert_eq!(Segment::decode(&hex(write)), Ok((expected, 38)));
+
+    let read = hex(&format!(
+        "7d7f ffffffff 00000001 ffffffff 00000000 01 ffffff 00000001 00000002 ffffffff {}",
+        "0000000000000003".repeat(4)
+    ));
+    let expected =
+        Segment::ExtendedRead { message_id: 1, sink_stag: 2, sink_offset: 3, key: 3, offset: 3, length: 3 };
+    assert_eq!(Segment::decode(&read), Ok((expected, 66)));
+
+    let atomic = hex(&format!(
+        "414f ffffffff 00000001 00000009 00000000 02 01 02 fd 00000001 00000002 00000003 {}",
+        "0000000000000003".repeat(2)
+    ));
+    let expected = Segment::ExtendedAtomic {
+        msn: 9,
+        operation: 1,
+        datatype: 2,
+        fetch: true,
+        compare: false,
+        message_id: 1,
+        sink_stag: 2,
+        count: 3,
+        key: 3,
+        offset: 3,
+    };
+    assert_eq!(Segment::decode(&atomic), Ok((expected, 50)));
 }
 
 /// The first packet of a context: header, SYN and a message of two bytes.

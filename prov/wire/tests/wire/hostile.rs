@@ -45,6 +45,10 @@ fn canonical_segment(bytes: &mut [u8]) {
     bytes[1] &= 0xCF;
     let opcode = bytes[1] & 0x0F;
     if bytes[0] & 0x80 != 0 {
+        if opcode == 0xE {
+            bytes[14] &= 0x03;
+            bytes[15..18].fill(0);
+        }
         return;
     }
     bytes[2..6].fill(0);
@@ -64,6 +68,12 @@ fn canonical_segment(bytes: &mut [u8]) {
                 bytes[28..30].fill(0);
             }
         }
+        0xF if bytes[18] == 1 => {
+            bytes[10..14].fill(0);
+            bytes[19..22].fill(0);
+            bytes[30..34].fill(0);
+        }
+        0xF => bytes[21] &= 0x03,
         _ => {}
     }
 }
@@ -173,13 +183,23 @@ proptest! {
         opcode in 0u8..16, reserved in any::<[u8; 2]>(), tail in prop::collection::vec(any::<u8>(), 0..120),
     ) {
         // Versions and model right, so that the headers of every message are read.
-        let tagged = if matches!(opcode, 0 | 2) { 0x80 } else { 0 };
+        let tagged = if matches!(opcode, 0 | 2 | 0xE) { 0x80 } else { 0 };
         let control = [reserved[0] & 0x7C | tagged | 1, reserved[1] & 0x30 | 0x40 | opcode];
         let mut bytes = [&[0; Llp::LENGTH][..], &control, &tail].concat();
         bytes = with_good_header(bytes, Kind::Data as u8);
         if let Some(queue) = bytes.get_mut(46..50) {
-            let right: u32 = match opcode { 0x1 | 0xA => 1, 0x7 => 2, 0xB => 3, 0xD => 4, _ => 0 };
+            let right: u32 = match opcode { 0x1 | 0xA | 0xF => 1, 0x7 => 2, 0xB => 3, 0xD => 4, _ => 0 };
             if tagged == 0 { queue.copy_from_slice(&right.to_be_bytes()); }
+        }
+        match opcode {
+            // The STag is that of the key.
+            0xE if bytes.len() >= 70 => bytes.copy_within(66..70, 42),
+            // Of the types that there are, and one more; message offset 0.
+            0xD | 0xF if bytes.len() > 58 => {
+                bytes[54..58].fill(0);
+                bytes[58] %= 7;
+            }
+            _ => {}
         }
         check(&bytes)?;
     }
@@ -235,7 +255,7 @@ fn every_control_word() {
         accepted += usize::from(check(&bytes).expect("holds for any bytes"));
     }
     // Six reserved bits (64 words) each: Write and Read Response with either L. Untagged ones of queue 0 with L: Send, and no Immediate Data of
-    // 12 bytes. An Extended Send needs 16 bytes.
+    // 12 bytes. An Extended Send needs 16 bytes, the extension of an Extended Write 24.
     assert_eq!(accepted, 64 * (2 + 2 + 1));
 }
 

@@ -60,4 +60,47 @@ fn control() {
     assert_eq!(cts.to_string(), "CTS id 1 stag 0x20 length 3");
     let rnr = Segment::Control(Control::Rnr { message_id: 1, index: 2 });
     assert_eq!(rnr.to_string(), "RNR id 1 index 2");
+    assert_eq!(Segment::Control(Control::Nop).to_string(), "NOP");
+    let nack = Segment::Control(Control::Nack { message_id: 1, index: 2, code: 3 });
+    assert_eq!(nack.to_string(), "NACK id 1 index 2 code 3");
+    assert_eq!(Segment::Control(Control::Done { message_id: 1 }).to_string(), "DONE id 1");
+}
+
+#[test]
+fn operations_on_keys() {
+    let write = |last, data, report| {
+        Segment::ExtendedWrite { offset: 16, last, message_id: 1, key: 0x20, total: 3, data, report }
+            .to_string()
+    };
+    assert_eq!(write(false, None, false), "write id 1 key 0x20 at 0x10 of 3");
+    assert_eq!(write(true, Some(4), true), "write id 1 key 0x20 at 0x10 of 3 data 0x4 report last");
+    let read = Segment::ExtendedRead {
+        message_id: 1,
+        sink_stag: 0x20,
+        sink_offset: 0x30,
+        key: 0x40,
+        offset: 0x50,
+        length: 6,
+    };
+    assert_eq!(read.to_string(), "read id 1 of 6 from key 0x40 at 0x50 to stag 0x20 at 0x30");
+    let atomic = |fetch, compare| {
+        Segment::ExtendedAtomic {
+            msn: 1,
+            operation: 2,
+            datatype: 7,
+            fetch,
+            compare,
+            message_id: 3,
+            sink_stag: 0x40,
+            count: 5,
+            key: 0x60,
+            offset: 0x70,
+        }
+        .to_string()
+    };
+    assert_eq!(atomic(false, false), "atomic op 2 type 7 msn 1 id 3 count 5 key 0x60 at 0x70");
+    assert_eq!(
+        atomic(true, true),
+        "atomic op 2 type 7 msn 1 id 3 count 5 key 0x60 at 0x70 compare fetch to stag 0x40"
+    );
 }

@@ -7,6 +7,7 @@ use crate::golden::{first_packet, hex};
 
 const SEND: &str = "4143 00000000 00000000 00000001 00000000";
 const EXTENDED: &str = "014c 00000000 00000000 00000001 00000000 00 00 0000 00000001 0000000000000005";
+const WRITE: &str = "814e 00000002 0000000000000007 00 00 0000 00000001 0000000100000002 0000000000000005";
 
 /// Asserts that `good` is accepted and, with `bytes` at `at`, refused as `fault`.
 fn refused<T>(
@@ -152,14 +153,14 @@ fn control_word() {
     refused(0, "4243", Malformed::DdpVersion(2));
     refused(0, "4103", Malformed::RdmapVersion(0));
     refused(0, "4183", Malformed::RdmapVersion(2));
-    for code in [4, 5, 6, 14, 15] {
+    for code in [4, 5, 6] {
         refused(0, &format!("414{code:x}"), Malformed::Opcode(code));
         refused(0, &format!("c14{code:x}"), Malformed::Opcode(code));
     }
-    for opcode in [1, 3, 7, 8, 9, 10, 11, 12, 13] {
+    for opcode in [1, 3, 7, 8, 9, 10, 11, 12, 13, 15] {
         refused(0, &format!("c14{opcode:x}"), Malformed::Model { opcode, tagged: true });
     }
-    for opcode in [0, 2] {
+    for opcode in [0, 2, 14] {
         refused(0, &format!("414{opcode:x}"), Malformed::Model { opcode, tagged: false });
     }
 }
@@ -175,7 +176,8 @@ fn untagged_header() {
 
 #[test]
 fn queues_are_those_of_the_opcodes() {
-    let queues = [(0x1, 1), (0x3, 0), (0x7, 2), (0x8, 0), (0x9, 0), (0xA, 1), (0xB, 3), (0xC, 0), (0xD, 4)];
+    let queues =
+        [(0x1, 1), (0x3, 0), (0x7, 2), (0x8, 0), (0x9, 0), (0xA, 1), (0xB, 3), (0xC, 0), (0xD, 4), (0xF, 1)];
     for (opcode, right) in queues {
         for queue in 0..6u32 {
             let bytes = hex(&format!("414{opcode:x} 00000000 {queue:08x} 00000001 00000000"));
@@ -266,11 +268,78 @@ fn control_messages() {
     let head = "414d 00000000 00000004 00000000 00000000";
     let rnr = hex(&format!("{head} 02 000000 00000001 0001 0000"));
     refused(Segment::decode, &rnr, 18, "00", Malformed::ControlType(0));
-    refused(Segment::decode, &rnr, 18, "03", Malformed::ControlType(3));
+    refused(Segment::decode, &rnr, 18, "06", Malformed::ControlType(6));
+    refused(Segment::decode, &rnr, 18, "ff", Malformed::ControlType(255));
+    refused(Segment::decode, &rnr, 18, "03", Malformed::Trailing { header: "NOP", extra: 8 });
+    refused(Segment::decode, &rnr, 18, "05", Malformed::Trailing { header: "DONE", extra: 4 });
     refused(Segment::decode, &rnr, 18, "01", Malformed::Short { header: "CTS", need: 20, have: 12 });
     let cts = hex(&format!("{head} 01 000000 00000001 00000002 0000000000000003"));
     refused(Segment::decode, &cts, 18, "02", Malformed::Trailing { header: "RNR", extra: 8 });
-    let none = Malformed::Short { header: "control message", need: 12, have: 0 };
+    refused(Segment::decode, &cts, 18, "04", Malformed::Trailing { header: "NACK", extra: 8 });
+    let none = Malformed::Short { header: "control message", need: 4, have: 0 };
+    assert_eq!(Segment::decode(&hex(head)), Err(none));
+    for (code, length, header) in
+        [(1, 20, "CTS"), (2, 12, "RNR"), (3, 4, "NOP"), (4, 12, "NACK"), (5, 8, "DONE")]
+    {
+        let bytes = hex(&format!("{head} {code:02x} {}", "00".repeat(length - 1)));
+        assert!(Segment::decode(&bytes).is_ok(), "{header}");
+        let cut = Malformed::Short { header, need: length, have: length - 1 };
+        assert_eq!(Segment::decode(&bytes[..bytes.len() - 1]), Err(cut));
+    }
+}
+
+#[test]
+fn extended_write() {
+    let good = hex(&format!("{WRITE} abcd"));
+    let refused = |at, bytes: &str, fault| refused(Segment::decode, &good, at, bytes, fault);
+    refused(2, "00000003", Malformed::WriteStag { stag: 3, key: 0x1_0000_0002 });
+    refused(22, "0000000200000001", Malformed::WriteStag { stag: 2, key: 0x2_0000_0001 });
+    refused(30, "0000000000000001", Malformed::WriteTotal { payload: 2, total: 1 });
+    refused(30, "0000000000000000", Malformed::WriteTotal { payload: 2, total: 0 });
+    // All of the operation in a segment that is not its last.
+    refused(30, "0000000000000002", Malformed::Last { opcode: 14, last: false });
+    refused(14, "01", Malformed::Short { header: "write extension", need: 32, have: 26 });
+    // The payload wraps, the headers do not count.
+    let fault = Malformed::TaggedOffset { offset: u64::MAX - 1, payload: 2 };
+    refused(6, "fffffffffffffffe", fault);
+    let mut highest = good.clone();
+    highest[6..14].copy_from_slice(&(u64::MAX - 2).to_be_bytes());
+    assert!(Segment::decode(&highest).is_ok());
+
+    assert_eq!(Segment::decode(&good[..38]), Err(Malformed::WriteTotal { payload: 0, total: 5 }));
+    let cut = Malformed::Short { header: "write extension", need: 24, have: 23 };
+    assert_eq!(Segment::decode(&good[..37]), Err(cut));
+    let with_data = hex(&format!("{} 0000000000000009", WRITE.replace("00 00 0000", "01 00 0000")));
+    assert_eq!(Segment::decode(&with_data), Err(Malformed::WriteTotal { payload: 0, total: 5 }));
+}
+
+#[test]
+fn an_empty_extended_write_is_one_segment() {
+    let empty = hex(&WRITE.replace("814e", "c14e").replace("0000000000000005", "0000000000000000"));
+    refused(Segment::decode, &empty, 0, "81", Malformed::Last { opcode: 14, last: false });
+    refused(Segment::decode, &empty, 30, "0000000000000001", Malformed::WriteTotal { payload: 0, total: 1 });
+}
+
+#[test]
+fn extended_requests() {
+    let head = "414f 00000000 00000001 00000001 00000000";
+    let read = hex(&format!("{head} 01 {}", "00".repeat(47)));
+    let refused_read = |at, bytes: &str, fault| refused(Segment::decode, &read, at, bytes, fault);
+    for code in [0, 3, 255] {
+        refused_read(18, &format!("{code:02x}"), Malformed::RequestType(code));
+    }
+    refused_read(0, "01", Malformed::Last { opcode: 15, last: false });
+    refused_read(14, "00000001", Malformed::MessageOffset { opcode: 15, offset: 1 });
+    let cut = Malformed::Short { header: "READ", need: 48, have: 47 };
+    assert_eq!(Segment::decode(&read[..read.len() - 1]), Err(cut));
+    let longer = [read, vec![0]].concat();
+    assert_eq!(Segment::decode(&longer), Err(Malformed::Trailing { header: "READ", extra: 1 }));
+
+    let atomic = hex(&format!("{head} 02 {}", "00".repeat(31)));
+    refused(Segment::decode, &atomic, 0, "01", Malformed::Last { opcode: 15, last: false });
+    let cut = Malformed::Short { header: "ATOMIC", need: 32, have: 31 };
+    assert_eq!(Segment::decode(&atomic[..atomic.len() - 1]), Err(cut));
+    let none = Malformed::Short { header: "Extended Request", need: 32, have: 0 };
     assert_eq!(Segment::decode(&hex(head)), Err(none));
 }
 
@@ -282,6 +351,11 @@ fn errors_name_the_field() {
         (Malformed::Queue { opcode: 3, queue: 7 }, "DDP queue number: 7 in Send"),
         (Malformed::Last { opcode: 12, last: false }, "DDP L bit: clear in Extended Send"),
         (Malformed::SynLength(3), "SYN length: 3 does not fit"),
+        (Malformed::Queue { opcode: 15, queue: 0 }, "DDP queue number: 0 in Extended Request"),
+        (Malformed::Last { opcode: 14, last: false }, "DDP L bit: clear in Extended Write"),
+        (Malformed::WriteStag { stag: 3, key: 0x20 }, "write extension key: 0x20 with STag 0x3"),
+        (Malformed::WriteTotal { payload: 2, total: 1 }, "write extension total: 2 bytes of 1"),
+        (Malformed::RequestType(7), "extended request type: 7 is not defined"),
         (Malformed::SendTotal { offset: 4, payload: 2, total: 5 }, "send extension total: 2 bytes at 4 of 5"),
     ];
     for (fault, text) in named {

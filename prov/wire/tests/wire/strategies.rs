@@ -156,6 +156,48 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// An extended write with its payload: whole, part, last, empty.
+    fn extended_writes()(
+        (message_id, key, offset) in (u32s(), u64s(), u64s()),
+        (data, report, last) in (prop::option::of(u64s()), any::<bool>(), any::<bool>()),
+        payload in payloads(),
+        more in prop_oneof![Just(0), 1u64.., 1u64..100],
+    ) -> (Segment, Vec<u8>) {
+        let length = payload.len() as u64;
+        // Only an empty operation has a segment without payload.
+        let total = if length == 0 { 0 } else { length.saturating_add(more) };
+        let last = last || total == length;
+        let offset = offset.min(u64::MAX - length);
+        (Segment::ExtendedWrite { offset, last, message_id, key, total, data, report }, payload)
+    }
+}
+
+prop_compose! {
+    fn extended_atomics()(
+        (msn, message_id, sink_stag, count) in (u32s(), u32s(), u32s(), u32s()),
+        (operation, datatype, fetch, compare) in (any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>()),
+        (key, offset) in (u64s(), u64s()),
+    ) -> Segment {
+        Segment::ExtendedAtomic {
+            msn, operation, datatype, fetch, compare, message_id, sink_stag, count, key, offset,
+        }
+    }
+}
+
+fn extended_reads() -> impl Strategy<Value = Segment> {
+    (u32s(), u32s(), u64s(), u64s(), u64s(), u64s()).prop_map(
+        |(message_id, sink_stag, sink_offset, key, offset, length)| Segment::ExtendedRead {
+            message_id,
+            sink_stag,
+            sink_offset,
+            key,
+            offset,
+            length,
+        },
+    )
+}
+
 fn reads() -> impl Strategy<Value = Segment> {
     (u32s(), u32s(), u64s(), u32s(), u32s(), u64s()).prop_map(
         |(msn, sink_stag, sink_offset, length, source_stag, source_offset)| Segment::ReadRequest {
@@ -199,6 +241,14 @@ fn without_payload() -> impl Strategy<Value = Segment> {
             length
         })),
         (u32s(), u16s()).prop_map(|(message_id, index)| Segment::Control(Control::Rnr { message_id, index })),
+        Just(Segment::Control(Control::Nop)),
+        (u32s(), u16s(), u16s()).prop_map(|(message_id, index, code)| Segment::Control(Control::Nack {
+            message_id,
+            index,
+            code
+        })),
+        u32s().prop_map(|message_id| Segment::Control(Control::Done { message_id })),
+        extended_reads().boxed(),
     ]
 }
 
@@ -208,6 +258,8 @@ pub(crate) fn segments() -> impl Strategy<Value = (Segment, Vec<u8>)> {
         2 => (u32s(), payloads()).prop_map(|(msn, payload)| (Segment::Send { msn }, payload)),
         4 => extended_sends().boxed(),
         2 => tagged().boxed(),
+        3 => extended_writes().boxed(),
+        2 => (extended_atomics(), payloads()).boxed(),
         4 => without_payload().prop_map(|segment| (segment, Vec::new())).boxed(),
         1 => (u32s(), 0u8..16, 0u8..16, any::<u8>(), payloads()).prop_map(
             |(msn, layer, etype, code, payload)| (Segment::Terminate { msn, layer, etype, code }, payload)
