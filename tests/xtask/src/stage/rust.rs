@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::Context;
 use crate::bindings as generator;
@@ -56,12 +56,32 @@ pub(super) fn unit(context: &mut Context<'_>, tally: &mut Tally) {
     });
 }
 
-/// The simulator.
+/// The simulator: the seeds, then the planted defects that it has to find. In the test profile, which is
+/// optimised and keeps the assertions.
 pub(super) fn simulator(context: &mut Context<'_>, tally: &mut Tally) {
-    let args = ["test", "--package", "rdgram-sim", "--release", "--no-fail-fast"];
-    tally.check("simulator", || {
-        let output = cargo(context.layout, &args, 25).check()?;
+    tally.check("simulator, seeds", || {
+        let output =
+            cargo(context.layout, &["test", "--package", "rdgram-sim", "--no-fail-fast"], 25).check()?;
         Ok(format!("{} tests", tests_passed(&output)))
+    });
+    let planted = [
+        "test",
+        "--package",
+        "rdgram-sim",
+        "--features",
+        "planted",
+        "--test",
+        "planted",
+        "--",
+        "--nocapture",
+    ];
+    tally.check("simulator, planted defects", || {
+        let output = cargo(context.layout, &planted, 25).check()?;
+        if tests_passed(&output) == 0 {
+            bail!("no test for planted defects was run");
+        }
+        let found = output.lines().filter(|line| line.contains(": after ")).count();
+        Ok(format!("{found} found"))
     });
 }
 
