@@ -190,6 +190,26 @@ fn an_error_entry_ends_a_blocked_read() {
     world.close();
 }
 
+#[test]
+fn a_blocked_sender_learns_that_nobody_is_there() {
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let av = world.av();
+    let node = world.node(av, 0, sys::FI_WAIT_FD);
+    // A port that was bound a moment ago and is not any more.
+    let gone = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound");
+    let mut name = common::name(node.ep);
+    name[2..4].copy_from_slice(&gone.port().to_be_bytes());
+    let to = common::av_insert(av, &name);
+    let bytes = [0_u8; 4096];
+    assert_eq!(node.send(&bytes, to, 5), 0);
+    assert_eq!(sread(&node, -1), Err(-(sys::FI_EAVAIL as isize)));
+    let error = node.read_error().base;
+    assert_eq!((error.err, error.op_context), (sys::FI_ECONNREFUSED, context(5)));
+    node.close();
+    assert_eq!(common::close(av), 0);
+    world.close();
+}
+
 /// `fi_trywait`, then poll(2), then read: as event loops do it.
 fn poll_and_read(world: &World, node: &Node) -> usize {
     let mut fd = -1;
