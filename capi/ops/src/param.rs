@@ -59,7 +59,7 @@ impl Default for Settings {
             full_integrity: engine.full_integrity,
             segmentation: true,
             coalescing: true,
-            linger: Duration::from_secs(5),
+            linger: Duration::from_secs(15 * 60),
             stats: false,
         }
     }
@@ -180,7 +180,7 @@ const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: c"linger",
         accepts: "seconds from 0 to 86400",
-        help: "How long a closing endpoint waits for silent peers to acknowledge what was injected; \
+        help: "How long a closing endpoint waits for silent peers to take what was injected; \
                a peer that is gone is noticed earlier",
         default: |settings| settings.linger.as_secs().to_string(),
         take: |settings, text| {

@@ -16,9 +16,14 @@ use super::{Ep, Phase};
 use crate::domain::{Shared, State};
 use crate::errno::{Errno, Result};
 use crate::guard::entry;
+use crate::log::{Level, Subsystem};
 use crate::param::settings;
 use crate::{fid, log};
 
+/// Silence after which the user is told what is being waited for.
+const NOTICE_AFTER: Duration = Duration::from_secs(5);
+/// Silence that ends the linger of a process that ended with everything open: it did not close in order, so whoever started it may be waiting.
+const EXIT_SILENCE: Duration = Duration::from_secs(5);
 /// The linger ends after this many times the silence that is allowed in any case: other peers' traffic must not keep an endpoint open for one that is gone.
 const LINGER_FACTOR: u32 = 12;
 
@@ -58,7 +63,7 @@ fn begin<S: Serialize>(shared: &Shared<S>, slot: usize) -> Result<Option<EpId>> 
 
 /// Progresses until everything accepted is acknowledged.
 fn linger<S: Serialize>(shared: &Shared<S>, id: EpId) -> Result {
-    let mut linger = Linger::new();
+    let mut linger = Linger::new(settings().linger);
     loop {
         match shared.with(|state| linger.look(state, &[id]))? {
             Step::Done => return Ok(()),
@@ -79,7 +84,7 @@ pub(crate) fn end_all(state: &mut State) {
     for &id in &ids {
         state.engine.ep_shutdown(id);
     }
-    let mut linger = Linger::new();
+    let mut linger = Linger::new(settings().linger.min(EXIT_SILENCE));
     while let Ok(Step::Block(limit)) = linger.look(state, &ids) {
         if linger.block(limit).is_err() {
             break;
@@ -90,10 +95,13 @@ pub(crate) fn end_all(state: &mut State) {
     }
 }
 
-/// Waiting for acknowledgements, as long as a peer may still give them.
+/// Waiting for acknowledgements. A peer that is gone ends it by itself (the engine learns of that); one that computes takes as long as it takes: to close
+/// earlier would be to lose what an application may rely on.
 struct Linger {
     start: Instant,
+    allowed: Duration,
     heard: Heard,
+    noticed: bool,
     set: Option<WaitSet>,
 }
 
@@ -104,9 +112,9 @@ enum Step {
 }
 
 impl Linger {
-    fn new() -> Self {
+    fn new(allowed: Duration) -> Self {
         let start = clock::now();
-        Self { start, heard: Heard { datagrams: 0, at: start }, set: None }
+        Self { start, allowed, heard: Heard { datagrams: 0, at: start }, noticed: false, set: None }
     }
 
     /// Progresses; done when nothing is left to deliver for these endpoints, or nobody is left to take it.
@@ -120,13 +128,14 @@ impl Linger {
         let datagrams = left.iter().map(|&id| state.engine.ep_stats(id).rx_datagrams).sum();
         self.heard.look(datagrams, now);
         let silence = now.saturating_duration_since(self.heard.at);
-        let allowed = settings().linger;
-        if silence >= allowed || now.saturating_duration_since(self.start) >= allowed * LINGER_FACTOR {
-            for id in left {
-                let text = describe(state, id);
-                log::warn_once(&text, &text);
-            }
+        let waited = now.saturating_duration_since(self.start);
+        if silence >= self.allowed || waited >= self.allowed * LINGER_FACTOR {
+            tell(state, &left, "closes although silent peers have not taken all that was sent to them");
             return Ok(Step::Done);
+        }
+        if silence >= NOTICE_AFTER && !self.noticed {
+            self.noticed = true;
+            tell(state, &left, "waits for silent peers to take what was sent to them");
         }
         let set = match &self.set {
             Some(set) => set,
@@ -134,7 +143,8 @@ impl Linger {
         };
         set.clear();
         set.arm(state.engine.sleep(now));
-        Ok(Step::Block(allowed - silence))
+        let until = if self.noticed { self.allowed } else { self.allowed.min(NOTICE_AFTER) };
+        Ok(Step::Block(until.saturating_sub(silence)))
     }
 
     fn block(&self, limit: Duration) -> Result {
@@ -143,16 +153,23 @@ impl Linger {
     }
 }
 
-/// What is lost, and with whom.
-fn describe(state: &State, id: EpId) -> String {
-    let name = state.engine.ep_datapath(id).local_address();
-    let peers: Vec<String> =
-        state.engine.ep_describe(id).into_iter().map(|(peer, line)| format!("{peer} ({line})")).collect();
-    format!(
-        "{name} closes although messages are not acknowledged by silent peers (FI_RDGRAM_LINGER says how long to wait): {}",
-        peers.join(", ")
-    )
+/// Tells the user which endpoints do something, and with whom.
+fn tell(state: &State, ids: &[EpId], what: &str) {
+    for &id in ids {
+        let name = state.engine.ep_datapath(id).local_address();
+        let peers = state.engine.ep_describe(id);
+        let shown: Vec<String> = peers.iter().take(PEERS_SHOWN).map(|(peer, _)| peer.to_string()).collect();
+        let more = if peers.len() > shown.len() { ", ..." } else { "" };
+        let text = format!("{name} {what} (FI_RDGRAM_LINGER); its peers: {}{more}", shown.join(", "));
+        log::warn_once(&text, &text);
+        for (peer, line) in &peers {
+            log::log(Level::Info, Subsystem::Core, c"close", format_args!("{name} with {peer}: {line}"));
+        }
+    }
 }
+
+/// Peers that one line names.
+const PEERS_SHOWN: usize = 4;
 
 /// When a peer was heard last.
 struct Heard {
