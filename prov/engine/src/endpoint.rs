@@ -214,6 +214,9 @@ impl Core {
         entry.contexts_made = entry.contexts_made.wrapping_add(1) & 0x0fff;
         #[allow(clippy::cast_possible_truncation, reason = "two halves of one random number")]
         let (cookie, initial_psn) = (random as u32, Psn((random >> 32) as u32));
+        // Every second context of the simulator begins shortly before PSNs wrap: others get there once in four billion packets.
+        #[cfg(feature = "trace")]
+        let initial_psn = if cookie & 1 == 0 { Psn(u32::MAX - initial_psn.0 % 256) } else { initial_psn };
         let local = Local {
             ctx: context_id(peer, entry.contexts_made),
             cookie,

@@ -20,16 +20,21 @@ impl Core {
         for key in self.txs.keys_where(|tx| tx.peer == peer && tx.stage != TxStage::Local) {
             self.fail_tx(key, cause, shared);
         }
-        // What is here in whole and had its turn can still be received; what waits for an earlier message waits for ever.
-        let stays = |rx: &RxEntry| {
-            rx.is_whole() && matches!(rx.stage, RxStage::Unexpected | RxStage::Claimed { .. })
-        };
-        for key in self.rxs.keys_where(|rx| rx.peer == peer && !stays(rx)) {
-            self.fail_rx(key, cause, shared);
-        }
+        self.fail_received(peer, cause, shared);
         // A peer that closes in order may leave receives that nobody minds; one that vanished leaves them waiting for ever.
         if cause != Cause::Closed {
             self.fail_directed(peer, cause, shared);
+        }
+    }
+
+    /// Fails the messages of a peer that will never be whole, and forgets their order.
+    pub(crate) fn fail_received(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
+        self.peer_mut(peer).forget_received();
+        // What is here in whole and had its turn can still be received; what waits for an earlier message waits for ever.
+        let stays =
+            |rx: &RxEntry| rx.is_whole() && matches!(rx.stage, RxStage::Unexpected | RxStage::Claimed { .. });
+        for key in self.rxs.keys_where(|rx| rx.peer == peer && !stays(rx)) {
+            self.fail_rx(key, cause, shared);
         }
     }
 

@@ -183,13 +183,17 @@ impl Core {
     pub(crate) fn report_released(&mut self, posted: Key, shared: &mut Shared) {
         let entry = &self.posts[posted];
         let kind = if entry.tag.is_some() { CompletionFlags::TAGGED } else { CompletionFlags::MSG };
-        let completion =
-            Completion { context: entry.context, flags: CompletionFlags::MULTI_RECV, ..Completion::default() };
+        let completion = Completion {
+            context: entry.context,
+            flags: CompletionFlags::MULTI_RECV,
+            ..Completion::default()
+        };
         let canceled = entry.multi.and_then(|multi| multi.canceled);
         self.release_posted(posted);
         let entry = match canceled {
             Some(cause) => {
-                let completion = Completion { flags: completion.flags | CompletionFlags::RECV | kind, ..completion };
+                let completion =
+                    Completion { flags: completion.flags | CompletionFlags::RECV | kind, ..completion };
                 Entry::Failure(Failure { completion, overflow: 0, cause })
             }
             // No message: an entry that only gives the buffer back carries no other flag (fi_cq(3)).

@@ -26,8 +26,9 @@ pub(crate) struct Peer {
     pub(crate) context: Option<Box<Context<Token>>>,
     /// Contexts made so far: part of the context id, so that ids of ended contexts name nothing.
     pub(crate) contexts_made: u16,
-    /// Of the last context that was established.
+    /// The peer's incarnation in the last context that ended after joining it, and the cookie it issued there.
     pub(crate) last_incarnation: Option<u64>,
+    pub(crate) last_cookie: u32,
     /// The name's index in the address vector, valid for `av_version`.
     pub(crate) fi_addr: FiAddr,
     pub(crate) av_version: Option<u32>,
@@ -61,6 +62,7 @@ impl Peer {
             context: None,
             contexts_made: 0,
             last_incarnation: None,
+            last_cookie: 0,
             fi_addr: FiAddr::UNSPEC,
             av_version: None,
             tx_msn: FIRST_MSN,
@@ -78,16 +80,27 @@ impl Peer {
 
     /// Drops the context and all that belonged to it. Operation entries are the endpoint's to fail.
     pub(crate) fn forget_context(&mut self) {
-        if let Some(context) = self.context.take() {
-            self.last_incarnation = context.peer_incarnation().or(self.last_incarnation);
+        if let Some(record) = self.context.take().and_then(|context| context.peer().copied()) {
+            self.note_ended(record.incarnation, record.cookie);
         }
         self.tx_msn = FIRST_MSN;
-        self.rx_msn = FIRST_MSN;
-        self.order.clear();
-        self.open.clear();
+        self.forget_received();
         self.control.clear();
         self.starts.clear();
         self.bulk.clear();
+    }
+
+    /// Nothing was received in this context yet.
+    pub(crate) fn forget_received(&mut self) {
+        self.rx_msn = FIRST_MSN;
+        self.order.clear();
+        self.open.clear();
+    }
+
+    /// Remembers the record of a context that ended, so that its late packets join no other.
+    pub(crate) fn note_ended(&mut self, incarnation: u64, cookie: u32) {
+        self.last_incarnation = Some(incarnation);
+        self.last_cookie = cookie;
     }
 
     /// Something waits to be sent for the first time.

@@ -71,8 +71,8 @@ impl Core {
         let joined = entry.context.as_deref().and_then(|context| context.peer_incarnation());
         match supersedes(joined.or(entry.last_incarnation), syn.incarnation) {
             Incarnation::Newer if joined.is_some() => self.fail_peer(peer, Cause::Restarted, shared),
-            // The context with this incarnation ended, so this packet is a late one: it must not join a context made since.
-            Incarnation::Same if joined.is_none() => {
+            // Of a context that ended: a late packet, which must not join one made since.
+            Incarnation::Same if joined.is_none() && self.peer(peer).last_cookie == syn.cookie => {
                 self.stats.rx_stale += 1;
                 self.answer_unknown(datagram.source, llp);
                 return None;
@@ -182,6 +182,10 @@ impl Core {
                     }
                 }
                 Event::Acked(Token::Control(_)) | Event::Established | Event::SegmentGrew(_) => {}
+                Event::Unjoined { incarnation, cookie } => {
+                    self.peer_mut(peer).note_ended(incarnation, cookie);
+                    self.fail_received(peer, Cause::Restarted, shared);
+                }
                 Event::Dead(death) => self.fail_peer(peer, cause_of(death), shared),
             }
         }

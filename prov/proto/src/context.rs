@@ -112,7 +112,6 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     #[must_use]
     pub fn with_congestion_control(config: &Config, local: Local, now: Instant, congestion: C) -> Self {
         let config = config.bounded();
-        let first_flight = u16::try_from(config.first_flight).unwrap_or(u16::MAX);
         Self {
             config,
             local,
@@ -123,7 +122,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             counters: Counters::default(),
             tx: TxWindow::new(local.initial_psn),
             congestion,
-            credit: Credit { packets: first_flight, bytes: u32::MAX },
+            credit: Self::first_credit(&config),
             refusals: Refusals::new(),
             mtu: PathMtu::new(&config, local.route_mtu, local.ipv6),
             liveness: Liveness::new(now, config.connect_grace),
@@ -259,6 +258,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         self.liveness.on_transmit(now);
         llp
+    }
+
+    /// What holds until the peer has said what it allows (protocol.md, section 3).
+    fn first_credit(config: &Config) -> Credit {
+        Credit { packets: u16::try_from(config.first_flight).unwrap_or(u16::MAX), bytes: u32::MAX }
     }
 
     /// Ends the context. What is unacknowledged is dropped: the engine fails its operations itself.

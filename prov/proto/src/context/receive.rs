@@ -90,6 +90,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         match reset.reason {
             ResetReason::Version => self.die(Death::Version),
+            // A packet for our predecessor, received late, made us join what the peer had given up.
+            ResetReason::UnknownContext if !self.established && self.peer.is_some() => self.unjoin(),
             ResetReason::UnknownContext => self.die(Death::Restarted),
         }
     }
@@ -177,7 +179,13 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return Err(PeerFault::Context);
         }
         match (self.peer, syn) {
-            (Some(peer), Some(syn)) if !same_peer(&peer, syn) => return Err(PeerFault::Stale),
+            (Some(peer), Some(syn)) if !same_peer(&peer, syn) => {
+                // It names us and is of another context: only the record that we joined can be the late one. It comes again.
+                if knows_us && !self.established {
+                    self.unjoin();
+                }
+                return Err(PeerFault::Stale);
+            }
             (None, Some(syn)) => self.join(syn)?,
             // It knows us but never told us who it is: not a packet of a conforming peer.
             (None, None) => return Err(PeerFault::Context),
@@ -205,6 +213,20 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.credit = Credit { packets: syn.credit_packets, bytes: syn.credit_bytes };
         self.mtu.on_peer(syn.segment_max);
         Ok(())
+    }
+
+    /// Forgets the record joined and what came with it: see [`Event::Unjoined`].
+    fn unjoin(&mut self) {
+        let Some(peer) = self.peer.take() else { return };
+        self.rx = None;
+        self.echo = None;
+        self.ack_need = AckNeed::No;
+        self.body_owed = false;
+        self.unacknowledged = 0;
+        self.ce_received = 0;
+        self.credit = Self::first_credit(&self.config);
+        self.probe_due |= self.tx.outstanding() != 0;
+        self.events.push_back(Event::Unjoined { incarnation: peer.incarnation, cookie: peer.cookie });
     }
 
     fn accept(&mut self, now: Instant, llp: &Llp, congestion_experienced: bool) -> Verdict {

@@ -26,6 +26,14 @@ pub enum Event<T> {
     Dead(Death),
     /// The peer knows this context: headers built from now on carry no SYN.
     Established,
+    /// The record joined was of a context that the peer has given up, and never showed that it knows this one: it is forgotten, and with it all that was received.
+    /// What was sent stands and is sent again. A late packet of that record must not join again: this is its incarnation and its cookie.
+    Unjoined {
+        /// The incarnation of the record.
+        incarnation: u64,
+        /// The cookie it issued.
+        cookie: u32,
+    },
     /// Datagrams may be this large now.
     SegmentGrew(u16),
 }
