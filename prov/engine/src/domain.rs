@@ -476,7 +476,7 @@ impl<D: Datapath> Domain<D> {
 
     /// What entered the matcher since the last call, in order.
     #[cfg(feature = "trace")]
-    pub fn take_trace(&mut self, ep: EpId) -> Vec<crate::trace::TraceEvent> {
-        core::mem::take(&mut self.endpoints.get_mut(ep.0).core.trace)
+    pub fn take_trace(&mut self, ep: EpId, events: &mut Vec<crate::trace::TraceEvent>) {
+        events.append(&mut self.endpoints.get_mut(ep.0).core.trace);
     }
 }

@@ -55,6 +55,8 @@ impl Core {
     fn fail_rx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
         let rx = &self.rxs[key];
         let (stage, tagged, target) = (rx.stage, rx.tag.is_some(), rx.target);
+        #[cfg(feature = "trace")]
+        self.trace_drop(key);
         match stage {
             RxStage::Early => {}
             RxStage::Unexpected => {

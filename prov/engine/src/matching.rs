@@ -70,6 +70,11 @@ impl MatchQueue {
         }
     }
 
+    /// Puts an unexpected message before all others: a defect that is planted.
+    pub(crate) fn push_unexpected_first(&mut self, message: Unexpected) {
+        self.unexpected.push_front(message);
+    }
+
     /// Takes a posted receive out. False when it is not there.
     pub(crate) fn remove_posted(&mut self, key: Key) -> bool {
         let found = self.posted.iter().position(|posted| posted.key == key);

@@ -121,7 +121,12 @@ impl Core {
         }
         self.rxs[key].stage = RxStage::Unexpected;
         self.stats.unexpected_messages += 1;
-        self.queue_of(tag.is_some()).push_unexpected(Unexpected { key, source, tag: tag.unwrap_or(0) });
+        let message = Unexpected { key, source, tag: tag.unwrap_or(0) };
+        if planted(Defect::SelfSendReorder) && self.rxs[key].local.is_some() {
+            self.queue_of(tag.is_some()).push_unexpected_first(message);
+            return;
+        }
+        self.queue_of(tag.is_some()).push_unexpected(message);
     }
 
     /// Finds the oldest posted receive that accepts a message and reserves its memory there.
@@ -173,6 +178,8 @@ impl Core {
         let Some(multi) = &mut entry.multi else { return };
         multi.released = true;
         let idle = multi.outstanding == 0;
+        #[cfg(feature = "trace")]
+        self.trace_release(posted);
         self.queue_of(tagged).remove_posted(posted);
         if idle {
             self.report_released(posted, shared);

@@ -61,6 +61,8 @@ impl<D: Datapath> Endpoint<D> {
         let any = TagMatch { tag: 0, ignore: 0 };
         let found =
             core.queue_of(matching.tag.is_some()).find_unexpected(source, matching.tag.unwrap_or(any));
+        #[cfg(feature = "trace")]
+        core.trace_peek(source, matching.tag, found.map(|found| found.key), peek);
         let Some(message) = found else {
             let kind = if matching.tag.is_some() { CompletionFlags::TAGGED } else { CompletionFlags::MSG };
             let tag = matching.tag.map_or(0, |tag| tag.tag);

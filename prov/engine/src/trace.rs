@@ -3,8 +3,9 @@
 use core::net::SocketAddr;
 
 use crate::endpoint::Core;
+use crate::matching::PeerId;
 use crate::slab::Key;
-use crate::types::TagMatch;
+use crate::types::{Peek, TagMatch};
 
 /// One event at the matcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,12 @@ pub enum TraceEvent {
     Matched { message: u32, receive: u32 },
     /// A posted receive was taken back.
     Canceled { receive: u32 },
+    /// A multi-receive buffer left its queue: too little is left of it.
+    Released { receive: u32 },
+    /// A peek looked for a message, and took what it found out of its queue (to claim or to discard it).
+    Peeked { source: Option<SocketAddr>, tag: Option<TagMatch>, found: Option<u32>, taken: bool },
+    /// A message that was not matched ended with its peer.
+    Dropped { message: u32 },
 }
 
 impl Core {
@@ -47,7 +54,32 @@ impl Core {
 
     pub(crate) fn trace_match(&mut self, key: Key) {
         let Some(target) = self.rxs[key].target else { return };
-        self.trace.push(TraceEvent::Matched { message: key.to_wire(), receive: target.posted.to_wire() });
+        let receive = target.posted.to_wire();
+        self.trace.push(TraceEvent::Matched { message: key.to_wire(), receive });
+        if self.posts[target.posted].multi.is_some_and(|multi| multi.released) {
+            self.trace.push(TraceEvent::Released { receive });
+        }
+    }
+
+    pub(crate) fn trace_release(&mut self, key: Key) {
+        self.trace.push(TraceEvent::Released { receive: key.to_wire() });
+    }
+
+    pub(crate) fn trace_peek(
+        &mut self,
+        source: Option<PeerId>,
+        tag: Option<TagMatch>,
+        found: Option<Key>,
+        peek: Peek,
+    ) {
+        let source = source.map(|peer| self.peer(peer).name);
+        let found = found.map(Key::to_wire);
+        let taken = found.is_some() && peek != Peek::Look;
+        self.trace.push(TraceEvent::Peeked { source, tag, found, taken });
+    }
+
+    pub(crate) fn trace_drop(&mut self, key: Key) {
+        self.trace.push(TraceEvent::Dropped { message: key.to_wire() });
     }
 
     pub(crate) fn trace_cancel(&mut self, key: Key) {

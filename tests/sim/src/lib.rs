@@ -1,7 +1,7 @@
 //! The deterministic simulator of rdgram: real engine endpoints over a seeded network, driven by a seeded workload, judged by oracles.
 //!
 //! One seed is one run, in one thread, without a clock: the seed reproduces it to the packet. `net` is the network, `datapath` connects the engine to it, `faults` and
-//! `profile` are drawn from the seed, `workload` asks for operations, `oracle` and `matching` judge what comes back, `world` is the loop, `runner` runs many seeds.
+//! `profile` are drawn from the seed, `workload` asks for operations, `oracle`, `matching` and `reference` judge what comes back, `world` is the loop, `runner` runs many seeds.
 
 pub mod buffer;
 pub mod datapath;
@@ -12,6 +12,7 @@ pub mod net;
 pub mod node;
 pub mod oracle;
 pub mod profile;
+pub mod reference;
 pub mod rng;
 pub mod runner;
 mod workload;

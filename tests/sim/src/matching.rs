@@ -1,5 +1,5 @@
-//! The reference matcher's judgement over a whole run, from completions alone: per source, no message overtakes another that the same receive would have taken, and no
-//! receive is passed over by a message that it was the first to accept.
+//! Order over a whole run, judged from completions alone, without a word from the engine: per source, no message overtakes another that the same receive would have
+//! taken, and no receive is passed over by a message that it was the first to accept. (`reference` judges the engine's own record.)
 
 use crate::model::{LifeId, Message, Model, Op, OpId, Order, Outcome};
 

@@ -9,6 +9,7 @@ use rdgram_engine::{AvId, CntrId, CounterEvents, CqId, Direction, Domain, EpConf
 use crate::datapath::SimDatapath;
 use crate::model::{LifeId, OpId};
 use crate::net::{Nanos, Net, PortId};
+use crate::reference::Reference;
 use crate::rng::Rng;
 
 /// Entries that the queues are opened for.
@@ -122,6 +123,8 @@ pub struct Node {
     pub claims: Vec<OpId>,
     /// Steps in a row in which it had nothing to ask for.
     pub idle_steps: u32,
+    /// What its matcher has to do.
+    pub reference: Reference,
     /// Next time that it looks for left-over messages at the end.
     pub sweep_at: Nanos,
 }
@@ -142,6 +145,7 @@ impl Node {
             posted: Vec::new(),
             claims: Vec::new(),
             idle_steps: 0,
+            reference: Reference::default(),
             sweep_at: 0,
         }
     }

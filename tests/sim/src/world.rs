@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rdgram_engine::{FailurePending, Instant, Sleep, Stats};
+use rdgram_engine::{FailurePending, Instant, Sleep, Stats, TraceEvent};
 
 use crate::faults::Faults;
 use crate::matching;
@@ -13,6 +13,7 @@ use crate::net::{Nanos, Net, NetCounters, nanos};
 use crate::node::{Node, Process, State};
 use crate::oracle::{Oracle, Reader};
 use crate::profile::{Event, Profile};
+use crate::reference::Reference;
 use crate::rng::Rng;
 
 /// Virtual time within which everything ends once the faults are over: a few backed-off timeouts of a second each, and the transfer of what is left at a small window.
@@ -90,6 +91,7 @@ pub struct World {
     seed: u64,
     faults: Faults,
     next_event: usize,
+    events: Vec<TraceEvent>,
     phase_began: Nanos,
     stats: Vec<(&'static str, u64)>,
 }
@@ -116,6 +118,7 @@ impl World {
             seed,
             faults,
             next_event: 0,
+            events: Vec::new(),
             phase_began: 0,
             stats: Vec::new(),
         };
@@ -215,6 +218,7 @@ impl World {
             let Some(process) = &mut self.nodes[node].process else { break };
             moved |= process.domain.progress();
         }
+        self.judge_matching(node)?;
         let read_all = self.read(node, now)?;
         let more_work = self.phase == Phase::Work;
         let idle = &mut self.nodes[node].idle_steps;
@@ -243,6 +247,17 @@ impl World {
         }
         self.nodes[node].schedule(wake);
         Ok(())
+    }
+
+    /// Lets the reference matcher follow what the engine's matcher did.
+    fn judge_matching(&mut self, node: usize) -> Result<(), String> {
+        let this = &mut self.nodes[node];
+        let Some(process) = &mut this.process else { return Ok(()) };
+        process.domain.take_trace(process.ep, &mut self.events);
+        for event in self.events.drain(..) {
+            this.reference.judge(&event)?;
+        }
+        this.reference.settle()
     }
 
     /// Reads the completion queues. False when something may be left.
@@ -300,6 +315,7 @@ impl World {
         this.state = State::Up;
         this.life = self.model.lives.len();
         this.peers.fill(None);
+        this.reference = Reference::default();
         this.wake_at = now;
         self.model.lives.push(Life { node, opened: now, ended: false });
         let mut peers: Vec<usize> = (0..self.profile.nodes).collect();

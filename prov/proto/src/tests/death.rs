@@ -5,7 +5,9 @@ use core::time::Duration;
 use rdgram_wire::{Psn, Reset, ResetReason};
 
 use super::harness::*;
-use crate::{Class, Config, Context, Death, Event, Incarnation, Local, PeerFault, Verdict, supersedes};
+use crate::{
+    Class, Config, Context, Death, Event, Incarnation, Instant, Local, Moment, PeerFault, Verdict, supersedes,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -262,4 +264,58 @@ fn a_context_that_the_peer_gave_up_is_given_up() {
     context.on_reset(at, &Reset { psn: probe.psn, cookie: probe.cookie, incarnation: 1001, reason });
     world.run_for(MS);
     assert_dead(&mut world, 0, Death::Restarted);
+}
+
+/// A restarted endpoint's context that joined a late packet for its predecessor, and what the peer is by now.
+fn joined_too_late() -> (Moment, Context<Content>, Context<Content>, Psn) {
+    let at = Moment { now: Instant::from_nanos(1), rto_floor: Duration::ZERO };
+    let config = Config::default();
+    let mut given_up: Context<Content> = Context::new(&config, local(1, 500), at.now);
+    let late = given_up.send(at, Content::Message(9), 100, Class::Data, false);
+    let now = Local { ctx: 0x777, cookie: 0xBEEF, initial_psn: Psn(9_000), ..local(1, 0) };
+    let peer = Context::new(&config, now, at.now);
+    let mut restarted: Context<Content> = Context::new(&config, local(0, 100), at.now);
+    assert_eq!(restarted.on_packet(at, &late, Some(&given_up.syn()), false), Verdict::Accept);
+    let sent = restarted.send(at, Content::Message(1), 100, Class::Data, true);
+    assert_eq!((sent.dst_ctx, sent.cookie), (local(1, 0).ctx, local(1, 0).cookie));
+    (at, restarted, peer, sent.psn)
+}
+
+fn assert_unjoined_and_alive(
+    at: Moment,
+    mut restarted: Context<Content>,
+    mut peer: Context<Content>,
+    psn: Psn,
+) {
+    let unjoined = Event::Unjoined { incarnation: local(1, 0).incarnation, cookie: local(1, 0).cookie };
+    assert_eq!(restarted.poll_event(), Some(unjoined));
+    assert_eq!((restarted.is_dead(), restarted.peer()), (None, None));
+    let again = restarted.poll_retransmit(at).expect("what was sent stands");
+    assert_eq!((again.llp.psn, again.llp.dst_ctx, again.llp.cookie), (psn, 0, 0));
+    assert_eq!(peer.on_packet(at, &again.llp, Some(&restarted.syn()), false), Verdict::Accept);
+    let answer = peer.send(at, Content::Message(2), 100, Class::Data, false);
+    assert_eq!(restarted.on_packet(at, &answer, Some(&peer.syn()), false), Verdict::Accept);
+    assert_eq!(restarted.poll_event(), Some(Event::Acked(Content::Message(1))));
+}
+
+#[test]
+fn a_reset_unjoins_what_a_late_packet_joined() {
+    let (at, mut restarted, peer, psn) = joined_too_late();
+    let cookie = local(1, 0).cookie;
+    restarted.on_reset(at, &Reset { psn, cookie, incarnation: 1001, reason: ResetReason::UnknownContext });
+    assert_unjoined_and_alive(at, restarted, peer, psn);
+}
+
+#[test]
+fn a_packet_that_names_us_unjoins_what_a_late_packet_joined() {
+    let (at, mut restarted, mut peer, psn) = joined_too_late();
+    let mut first = restarted.send(at, Content::Message(3), 100, Class::Data, false);
+    // As the restarted endpoint's first packet was, before it had joined anything.
+    (first.dst_ctx, first.cookie) = (0, 0);
+    first.flags.remove(rdgram_wire::Flags::ACKED | rdgram_wire::Flags::ECHO);
+    assert_eq!(peer.on_packet(at, &first, Some(&restarted.syn()), false), Verdict::Accept);
+    let crossing = peer.send(at, Content::Message(4), 100, Class::Data, false);
+    let verdict = restarted.on_packet(at, &crossing, Some(&peer.syn()), false);
+    assert_eq!(verdict, Verdict::Drop(PeerFault::Stale));
+    assert_unjoined_and_alive(at, restarted, peer, psn);
 }

@@ -1,0 +1,156 @@
+//! In steady state data operations allocate nothing: not the engine, and for the proof of it not the network below either. Counted by the allocator of this
+//! binary, per thread.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use core::time::Duration;
+
+use rdgram_engine::{EpConfig, FiAddr, Match, OpFlags, RecvOp, SendOp, TagMatch, TraceEvent, UserSlice};
+use rdgram_sim::faults::Faults;
+use rdgram_sim::net::Net;
+use rdgram_sim::node::Process;
+use rdgram_sim::rng::Rng;
+
+/// The system's allocator, counting.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator with the caller's own arguments; counting touches a thread local without a destructor, which allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Two endpoints that know each other, and their network.
+struct Pair {
+    net: Rc<RefCell<Net>>,
+    sides: [Process; 2],
+    peers: [FiAddr; 2],
+    events: Vec<TraceEvent>,
+}
+
+impl Pair {
+    fn new(faults: Faults) -> Self {
+        let net = Rc::new(RefCell::new(Net::new(Rng::new(1, 0), faults, Duration::from_micros(5))));
+        let address = |side: u8| ([10, 0, 0, side + 1], 7_000).into();
+        let open = |side: u8| {
+            Process::open(&net, address(side), EpConfig::default(), Rng::new(1, u64::from(side)))
+                .expect("opens")
+        };
+        let mut sides = [open(0), open(1)];
+        let peers = [0, 1].map(|side: u8| {
+            let process = &mut sides[usize::from(side)];
+            process.domain.av_insert(process.av, address(1 - side))
+        });
+        Self { net, sides, peers, events: Vec::new() }
+    }
+
+    /// Sends from one side into a receive of the other, and waits for both.
+    fn transfer(&mut self, from: usize, source: &[UserSlice], target: &[UserSlice], flags: OpFlags) {
+        let to = 1 - from;
+        let matching = Match { source: FiAddr::UNSPEC, tag: Some(TagMatch { tag: 7, ignore: 0 }) };
+        let receive = RecvOp { matching, slices: target, context: 1, flags: OpFlags::COMPLETION };
+        let process = &mut self.sides[to];
+        process.domain.recv(process.ep, &receive).expect("accepted");
+        let destination = self.peers[from];
+        let send = SendOp { destination, slices: source, tag: Some(7), data: Some(1), context: 2, flags };
+        let process = &mut self.sides[from];
+        process.domain.send(process.ep, &send).expect("accepted");
+        let mut left = 1 + usize::from(flags.contains(OpFlags::COMPLETION));
+        while left > 0 {
+            left -= self.turn();
+        }
+    }
+
+    /// Time passes, both sides make progress. Returns the completions read.
+    fn turn(&mut self) -> usize {
+        let mut net = self.net.borrow_mut();
+        let next = net.now() + 5_000;
+        net.advance(next, |_, _| {});
+        drop(net);
+        let mut completions = 0;
+        for process in &mut self.sides {
+            process.domain.progress();
+            for cq in [process.tx_cq, process.rx_cq] {
+                while process.domain.cq_pop(cq).expect("no failure").is_some() {
+                    completions += 1;
+                }
+            }
+            // The matcher's record is the simulator's: given room enough, it allocates nothing either.
+            process.domain.take_trace(process.ep, &mut self.events);
+            self.events.clear();
+        }
+        completions
+    }
+}
+
+/// Allocations of `rounds` ping-pongs, after as many that warm everything up.
+fn allocations(faults: Faults, length: usize, flags: OpFlags, rounds: usize) -> u64 {
+    let mut pair = Pair::new(faults);
+    let mut memory = vec![0_u8; 2 * length];
+    let (source, target) = memory.split_at_mut(length);
+    // SAFETY: both outlive the pair's operations, which `transfer` waits for, and nothing else touches them meanwhile.
+    let source = [unsafe { UserSlice::new(source.as_mut_ptr(), length) }];
+    // SAFETY: as above.
+    let target = [unsafe { UserSlice::new(target.as_mut_ptr(), length) }];
+    let mut before = 0;
+    for round in 0..2 * rounds {
+        if round == rounds {
+            before = ALLOCATIONS.get();
+        }
+        pair.transfer(round % 2, &source, &target, flags);
+    }
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_allocator_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.get() - before, 1);
+}
+
+#[test]
+fn eager_messages_allocate_nothing() {
+    for length in [0, 8, 1_000, 16_000] {
+        assert_eq!(allocations(Faults::none(), length, OpFlags::COMPLETION, 2_000), 0, "{length} bytes");
+    }
+}
+
+#[test]
+fn injected_messages_allocate_nothing() {
+    assert_eq!(allocations(Faults::none(), 64, OpFlags::INJECT, 2_000), 0);
+}
+
+#[test]
+fn rendezvous_allocates_nothing() {
+    assert_eq!(allocations(Faults::none(), 1 << 20, OpFlags::COMPLETION, 100), 0);
+}
+
+#[test]
+fn losses_allocate_nothing() {
+    let faults = Faults { loss: 20_000, ..Faults::none() };
+    assert_eq!(allocations(faults, 100_000, OpFlags::COMPLETION, 1_000), 0);
+}
