@@ -281,6 +281,11 @@ impl Model {
         op
     }
 
+    /// The life that an operation belongs to.
+    pub fn life_of(&self, op: OpId) -> LifeId {
+        self.ops[op].life()
+    }
+
     /// A message was received by a life.
     pub fn meet(&mut self, op: OpId, receiver: LifeId) {
         let opened = self.lives[receiver].opened;
