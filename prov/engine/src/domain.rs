@@ -34,6 +34,8 @@ pub struct Region {
     pub slices: Vec<UserSlice>,
     /// What peers may do.
     pub access: Access,
+    /// Peers name bytes by their address here, not by their offset from the beginning (FI_MR_VIRT_ADDR, or FI_MR_BASIC of old).
+    pub virtual_addresses: bool,
 }
 
 bitflags::bitflags! {
@@ -109,6 +111,21 @@ impl Shared {
             counter.set(successes, errors.wrapping_add(1));
         } else {
             counter.set(successes.wrapping_add(1), errors);
+        }
+    }
+
+    pub(crate) fn mrs(&self) -> &MrTable {
+        &self.mrs
+    }
+
+    /// Counts at the counters bound to a region.
+    pub(crate) fn count_region(&mut self, region: Option<MrId>, events: CounterEvents) {
+        let Some(region) = region else { return };
+        for index in 0..self.mrs.cntrs(region.0).len() {
+            let (cntr, bound) = self.mrs.cntrs(region.0)[index];
+            if bound.intersects(events) {
+                self.count(cntr, false);
+            }
         }
     }
 
@@ -290,9 +307,23 @@ impl<D: Datapath> Domain<D> {
         Ok((MrId(index), key))
     }
 
-    /// Ends a registration.
+    /// Counts peers' accesses to the region (FI_RMA_EVENT).
+    pub fn mr_bind_cntr(&mut self, mr: MrId, cntr: CntrId, events: CounterEvents) {
+        if let Some(region) = self.shared.mrs.get_mut(mr.0) {
+            region.cntrs.push((cntr, events));
+            self.shared.cntrs.get_mut(cntr.0).bound += 1;
+        }
+    }
+
+    /// Ends a registration: from here on no byte of the region is touched. Reads of it that are being answered fail at their initiators.
     pub fn mr_close(&mut self, mr: MrId) {
+        for (cntr, _) in self.shared.mrs.cntrs(mr.0).to_vec() {
+            self.shared.cntrs.get_mut(cntr.0).bound -= 1;
+        }
         self.shared.mrs.close(mr.0);
+        for endpoint in self.endpoints.0.iter_mut().flatten() {
+            endpoint.core.forget_region(mr);
+        }
     }
 
     // ---- endpoints
@@ -416,6 +447,16 @@ impl<D: Datapath> Domain<D> {
     /// Sends a message.
     pub fn send(&mut self, ep: EpId, op: &SendOp<'_>) -> Result<(), SubmitError> {
         self.endpoints.get_mut(ep.0).send(op, &mut self.shared)
+    }
+
+    /// Writes to or reads from a target's memory.
+    pub fn rma(&mut self, ep: EpId, op: &RmaOp<'_>) -> Result<(), SubmitError> {
+        self.endpoints.get_mut(ep.0).rma(op, &mut self.shared)
+    }
+
+    /// Changes a target's memory atomically with respect to all other atomics of its domain.
+    pub fn atomic(&mut self, ep: EpId, op: &AtomicArgs<'_>) -> Result<(), SubmitError> {
+        self.endpoints.get_mut(ep.0).atomic(op, &mut self.shared)
     }
 
     /// Posts a receive.

@@ -10,8 +10,9 @@ use rdgram_wire::Psn;
 use crate::cq::Entry;
 use crate::datapath::{Datapath, TxBatch};
 use crate::domain::Shared;
-use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
+use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxKind, TxStage};
 use crate::matching::{MatchQueue, PeerId};
+use crate::mem;
 use crate::peer::{PEERS_MAX, Peer, context_id};
 use crate::pool::Pool;
 use crate::slab::{Key, Slab};
@@ -323,11 +324,22 @@ impl Core {
     pub(crate) fn release_tx(&mut self, key: Key) {
         let entry = &mut self.txs[key];
         entry.slices.clear();
+        entry.sink.clear();
+        entry.remote.clear();
         entry.stage = TxStage::Free;
+        let (peer, began) = (entry.peer, entry.started && entry.kind != TxKind::Response);
         if let Some(block) = entry.block.take() {
             self.injected.put(block);
         }
         self.txs.release(key);
+        if began {
+            let entry = self.peer_mut(peer);
+            entry.underway = entry.underway.saturating_sub(1);
+            // A fence may have waited for this one.
+            if !entry.starts.is_empty() {
+                self.make_ready(peer);
+            }
+        }
     }
 
     /// Frees a posted receive.
@@ -338,8 +350,10 @@ impl Core {
 
     /// Frees a message and its staging block.
     pub(crate) fn release_rx(&mut self, key: Key) {
-        if let Some(block) = self.rxs[key].staging.take() {
-            self.unexpected.put(block);
+        let rx = &mut self.rxs[key];
+        if let Some(block) = rx.staging.take() {
+            // The operands of an atomic are held apart: they are never refused for want of room.
+            if rx.atomic.is_some() { self.injected.put(block) } else { self.unexpected.put(block) }
         }
         self.rxs[key].reset();
         self.rxs.release(key);
@@ -409,46 +423,42 @@ impl<D: Datapath> Endpoint<D> {
         }
     }
 
-    /// Something that was injected, or accepted and copied, is not acknowledged yet.
+    /// Something that was injected, or accepted and copied, is not sent or not acknowledged yet. What waits for the peer's application alone is not waited for.
     pub(crate) fn lingers(&self) -> bool {
-        self.core.txs.len() > 0
+        let unfinished = |tx: &TxEntry| tx.in_flight > 0 || !tx.all_sent();
+        !self.core.txs.keys_where(unfinished).is_empty()
     }
 }
 
 impl Core {
-    /// At close: makes a send independent of the application's memory by copying what may have to be sent again, or drops it when that is unbounded.
+    /// At close: makes an operation independent of the application's memory by copying what may have to be sent again, or drops it when that is unbounded or pointless.
     fn detach_tx(&mut self, key: Key) {
         let entry = &mut self.txs[key];
-        if entry.block.is_some() || entry.length == 0 {
+        entry.sink.clear();
+        if entry.block.is_some() {
             return;
         }
-        let bounded = usize::try_from(entry.length).is_ok_and(|length| length <= self.config.eager_max);
-        let block = if bounded && entry.stage == TxStage::Eager {
-            self.injected.take(self.config.eager_max)
-        } else {
-            None
-        };
-        let Some(mut block) = block else {
-            self.release_tx(key);
-            return;
-        };
+        let short = usize::try_from(entry.length).is_ok_and(|length| length <= self.config.eager_max);
+        match entry.stage {
+            TxStage::Eager | TxStage::Parked | TxStage::Announced | TxStage::Writing if short => {}
+            TxStage::Announced => {
+                entry.slices.clear();
+                entry.stage = TxStage::Abandoned;
+                return;
+            }
+            _ => return self.release_tx(key),
+        }
+        let length = mem::total(&entry.slices);
+        let mut block = self.injected.take_unlimited(length);
         let entry = &mut self.txs[key];
-        let mut done = 0;
-        for slice in entry.slices.drain(..) {
-            slice.read_into(&mut block[done..done + slice.len()]);
-            done += slice.len();
-        }
-        entry.slices.push(crate::mem::UserSlice::of_block(&mut block[..done]));
+        mem::gather(&entry.slices, 0, &mut block[..length]);
+        entry.slices.clear();
+        entry.slices.push(mem::UserSlice::of_block(&mut block[..length]));
         entry.block = Some(block);
     }
 
     /// What a packet's token needs to be built again is still there.
     pub(crate) fn token_lives(&self, token: &Token) -> bool {
-        match token {
-            Token::Start { tx, .. } | Token::Fragment { tx, .. } | Token::Write { tx, .. } => {
-                self.txs.get(*tx).is_some()
-            }
-            Token::Control(_) => true,
-        }
+        token.operation().is_none_or(|tx| self.txs.get(tx).is_some())
     }
 }

@@ -6,7 +6,7 @@ use rdgram_wire::Control;
 use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::slab::Key;
-use crate::types::{Cause, Completion, CompletionFlags, OpFlags, TagMatch};
+use crate::types::{Cause, Completion, CompletionFlags, CounterEvents, MrId, OpFlags, RemoteSlice, TagMatch};
 
 /// Where a send stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,18 +24,64 @@ pub(crate) enum TxStage {
     Granted,
     /// To ourselves, and not matched yet.
     Local,
+    /// An RMA write: payload goes out at once, every packet with its place at the target.
+    Writing,
+    /// An RMA read or an atomic: the request goes out, the answer ends it.
+    Requesting,
+    /// At the target of a read or a fetching atomic: the answer goes out.
+    Responding,
+    /// Its endpoint closes: only the start goes out, because later messages are matched after it.
+    Abandoned,
+    /// The target refused it: it ends when nothing of it is in flight any more.
+    Refused(Cause),
+}
+
+/// What an operation is, for its completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TxKind {
+    #[default]
+    Send,
+    Write,
+    Read,
+    /// An atomic; `fetch` when old values come back.
+    Atomic {
+        fetch: bool,
+    },
+    /// An answer to a peer: nobody here is told of it.
+    Response,
+}
+
+/// What an atomic asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AtomicCode {
+    pub(crate) operation: u8,
+    pub(crate) datatype: u8,
+    pub(crate) compare: bool,
+    pub(crate) count: u32,
 }
 
 /// A send.
 #[derive(Debug, Default)]
 pub(crate) struct TxEntry {
     pub(crate) peer: PeerId,
+    pub(crate) kind: TxKind,
     pub(crate) stage: TxStage,
     pub(crate) flags: OpFlags,
     pub(crate) context: usize,
     /// The message: the application's memory, or `block`.
     pub(crate) slices: Vec<UserSlice>,
-    /// Injected bytes.
+    /// Where an answer goes: the application's memory.
+    pub(crate) sink: Vec<UserSlice>,
+    /// The target's memory of an RMA operation or an atomic, in order.
+    pub(crate) remote: Vec<RemoteSlice>,
+    pub(crate) atomic: AtomicCode,
+    /// Bytes of the answer that came.
+    pub(crate) received: u64,
+    /// The answer is complete.
+    pub(crate) answered: bool,
+    /// The region that a response reads.
+    pub(crate) region: Option<MrId>,
+    /// Injected bytes, the operands of an atomic, or the old values of one.
     pub(crate) block: Option<Box<[u8]>>,
     pub(crate) length: u64,
     pub(crate) tag: Option<u64>,
@@ -47,7 +93,7 @@ pub(crate) struct TxEntry {
     pub(crate) started: bool,
     /// Payload bytes sent at this stage.
     pub(crate) sent: u64,
-    /// After CTS: bytes to send, and to which STag.
+    /// After CTS: bytes to send, and to which STag. For a response: where its answer begins in the sink, and the sink's STag.
     pub(crate) granted: u64,
     pub(crate) stag: u32,
     /// Packets that are not acknowledged.
@@ -57,25 +103,69 @@ pub(crate) struct TxEntry {
 }
 
 impl TxEntry {
+    /// Readies a released entry for its next operation: what it owns stays, for its capacity.
+    pub(crate) fn blank(&mut self) {
+        debug_assert!(self.slices.is_empty() && self.block.is_none(), "a released entry holds nothing");
+        let (slices, sink, remote) = (
+            core::mem::take(&mut self.slices),
+            core::mem::take(&mut self.sink),
+            core::mem::take(&mut self.remote),
+        );
+        *self = Self { slices, sink, remote, ..Self::default() };
+    }
+
     /// Everything that this stage sends was sent.
     pub(crate) fn all_sent(&self) -> bool {
         match self.stage {
             TxStage::Eager => self.started && self.sent == self.length,
-            TxStage::Announced => self.started,
+            TxStage::Announced | TxStage::Abandoned => self.started,
             TxStage::Granted => self.sent == self.granted,
-            TxStage::Parked | TxStage::Local | TxStage::Free => true,
+            TxStage::Writing | TxStage::Responding => self.started && self.sent == self.length,
+            // One request for each piece of the target's memory.
+            TxStage::Requesting => self.started && self.sent == self.remote.len() as u64,
+            TxStage::Parked | TxStage::Local | TxStage::Free | TxStage::Refused(_) => true,
         }
     }
 
     /// Nothing more will be sent, and all was acknowledged.
     pub(crate) fn is_done(&self) -> bool {
-        self.in_flight == 0 && matches!(self.stage, TxStage::Eager | TxStage::Granted) && self.all_sent()
+        if self.in_flight > 0 {
+            return false;
+        }
+        match self.stage {
+            TxStage::Eager
+            | TxStage::Granted
+            | TxStage::Writing
+            | TxStage::Responding
+            | TxStage::Abandoned => self.all_sent(),
+            TxStage::Requesting => self.answered,
+            TxStage::Refused(_) => true,
+            TxStage::Announced | TxStage::Parked | TxStage::Local | TxStage::Free => false,
+        }
     }
 
     /// What its completion says.
     pub(crate) fn completion(&self) -> Completion {
         let kind = if self.tag.is_some() { CompletionFlags::TAGGED } else { CompletionFlags::MSG };
-        Completion { context: self.context, flags: CompletionFlags::SEND | kind, ..Completion::default() }
+        let flags = match self.kind {
+            TxKind::Send => CompletionFlags::SEND | kind,
+            TxKind::Write => CompletionFlags::RMA | CompletionFlags::WRITE,
+            TxKind::Read => CompletionFlags::RMA | CompletionFlags::READ,
+            TxKind::Atomic { fetch: false } => CompletionFlags::ATOMIC | CompletionFlags::WRITE,
+            TxKind::Atomic { fetch: true } => CompletionFlags::ATOMIC | CompletionFlags::READ,
+            TxKind::Response => CompletionFlags::empty(),
+        };
+        Completion { context: self.context, flags, ..Completion::default() }
+    }
+
+    /// Which counters count it.
+    pub(crate) fn events(&self) -> CounterEvents {
+        match self.kind {
+            TxKind::Send => CounterEvents::SEND,
+            TxKind::Write | TxKind::Atomic { fetch: false } => CounterEvents::WRITE,
+            TxKind::Read | TxKind::Atomic { fetch: true } => CounterEvents::READ,
+            TxKind::Response => CounterEvents::empty(),
+        }
     }
 
     /// Somebody waits for the acknowledgement of this operation.
@@ -93,8 +183,29 @@ pub(crate) enum Token {
     Fragment { tx: Key, offset: u32, length: u16 },
     /// Bytes of a granted message.
     Write { tx: Key, offset: u64, length: u16 },
+    /// Bytes of an RMA write.
+    RmaWrite { tx: Key, offset: u64, length: u16 },
+    /// A read request for the `index`-th piece of the target's memory, or the request of an atomic.
+    Request { tx: Key, index: u16 },
+    /// Bytes of an answer.
+    Response { tx: Key, offset: u64, length: u16 },
     /// A control message.
     Control(Control),
+}
+
+impl Token {
+    /// The operation that the packet belongs to.
+    pub(crate) fn operation(&self) -> Option<Key> {
+        match self {
+            Self::Start { tx, .. }
+            | Self::Fragment { tx, .. }
+            | Self::Write { tx, .. }
+            | Self::RmaWrite { tx, .. }
+            | Self::Request { tx, .. }
+            | Self::Response { tx, .. } => Some(*tx),
+            Self::Control(_) => None,
+        }
+    }
 }
 
 /// A multi-receive buffer's state.
@@ -148,6 +259,17 @@ pub(crate) enum RxStage {
     Matched,
 }
 
+/// An atomic as the target sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtomicRequest {
+    pub(crate) code: AtomicCode,
+    pub(crate) fetch: bool,
+    pub(crate) sink_stag: u32,
+    pub(crate) remote: RemoteSlice,
+    /// Bytes of operands and comparands.
+    pub(crate) operands: usize,
+}
+
 /// A message that is arriving.
 #[derive(Debug, Default)]
 pub(crate) struct RxEntry {
@@ -168,6 +290,8 @@ pub(crate) struct RxEntry {
     /// Eager payload that came before the match.
     pub(crate) staging: Option<Box<[u8]>>,
     pub(crate) target: Option<Target>,
+    /// It is an atomic in line with the messages: what is to be done, with its operands in `staging`.
+    pub(crate) atomic: Option<AtomicRequest>,
     /// For a message to ourselves whose payload is still with its send.
     pub(crate) local: Option<Key>,
 }

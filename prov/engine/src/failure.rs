@@ -3,7 +3,7 @@
 use crate::cq::Entry;
 use crate::domain::Shared;
 use crate::endpoint::Core;
-use crate::entries::{RxEntry, RxStage, TxStage};
+use crate::entries::{RxEntry, RxStage, TxKind, TxStage};
 use crate::matching::PeerId;
 use crate::slab::Key;
 use crate::types::*;
@@ -30,6 +30,10 @@ impl Core {
     /// Fails the messages of a peer that will never be whole, and forgets their order.
     pub(crate) fn fail_received(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
         self.peer_mut(peer).forget_received();
+        // Answers to requests that are forgotten now: nobody waits for them.
+        for key in self.txs.keys_where(|tx| tx.peer == peer && tx.kind == TxKind::Response) {
+            self.release_tx(key);
+        }
         // What is here in whole and had its turn can still be received; what waits for an earlier message waits for ever.
         let stays =
             |rx: &RxEntry| rx.is_whole() && matches!(rx.stage, RxStage::Unexpected | RxStage::Claimed { .. });
@@ -39,16 +43,17 @@ impl Core {
     }
 
     /// Fails a send. An injected one has no context that the application would know: only counters tell.
-    fn fail_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
+    pub(crate) fn fail_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
         let tx = &self.txs[key];
-        let completion = tx.completion();
-        let told =
-            !tx.reported && (!tx.flags.contains(OpFlags::INJECT) || tx.flags.contains(OpFlags::COMPLETION));
+        let (completion, events) = (tx.completion(), tx.events());
+        let told = !tx.reported
+            && tx.kind != TxKind::Response
+            && (!tx.flags.contains(OpFlags::INJECT) || tx.flags.contains(OpFlags::COMPLETION));
         self.release_tx(key);
         if told {
             self.complete_tx(shared, Entry::Failure(Failure { completion, overflow: 0, cause }));
         }
-        self.count(shared, CounterEvents::SEND, true);
+        self.count(shared, events, true);
     }
 
     /// Fails a message that will never be whole.

@@ -2,6 +2,8 @@
 //!
 //! No system call, no clock, no libfabric type: the world is the [`Datapath`] given to each endpoint. `prov/host` makes it of sockets, `tests/sim` of a seeded network.
 
+mod atomic;
+mod atomic_op;
 mod av;
 mod cq;
 mod datapath;
@@ -13,10 +15,12 @@ mod matching;
 mod mem;
 mod message;
 mod mr;
+mod packet;
 mod peer;
 mod pool;
 mod progress;
 mod receive;
+mod rma;
 mod slab;
 mod submit;
 #[cfg(feature = "trace")]
@@ -24,6 +28,7 @@ mod trace;
 mod transmit;
 mod types;
 
+pub use atomic_op::{AtomicOp, Datatype, atomic_is_defined};
 pub use datapath::*;
 pub use domain::{Access, Busy, Domain, DuplicateKey, FailurePending, Region};
 pub use mem::UserSlice;

@@ -43,6 +43,12 @@ impl UserSlice {
         Self { address: block.as_mut_ptr(), length: block.len() }
     }
 
+    /// The whole address space, for tests of its registration.
+    #[cfg(test)]
+    pub(crate) fn everything() -> Self {
+        Self { address: core::ptr::null_mut(), length: usize::MAX }
+    }
+
     /// Bytes described.
     pub fn len(&self) -> usize {
         self.length
@@ -135,21 +141,44 @@ pub(crate) fn parts(
 
 /// Copies `length` bytes from the start of `from` to `to` at `offset`, both lists of the application's slices.
 pub(crate) fn copy(from: &[UserSlice], to: &[UserSlice], offset: usize, length: usize) {
+    move_range(from, 0, to, offset, length);
+}
+
+/// Copies `length` bytes at `from_offset` of `from` to `to_offset` of `to`.
+pub(crate) fn move_range(
+    from: &[UserSlice],
+    from_offset: usize,
+    to: &[UserSlice],
+    to_offset: usize,
+    length: usize,
+) {
     let mut done = 0;
-    parts(from, 0, length, |source| {
+    parts(from, from_offset, length, |source| {
         let mut within = 0;
-        parts(to, offset + done, source.len(), |target| {
+        parts(to, to_offset + done, source.len(), |target| {
             // SAFETY: `part` cut both to the same length inside their slices, whose promises make them valid; `copy` allows overlap.
-            unsafe { core::ptr::copy(source.address.wrapping_add(within), target.address, target.len()) };
+            unsafe {
+                core::ptr::copy(source.address.wrapping_add(within), target.address, target.len());
+            };
             within += target.len();
         });
         done += source.len();
     });
 }
 
-/// Bytes that `slices` describe together.
+/// Copies the bytes from `offset` of `slices` into `out`, which they fill.
+pub(crate) fn gather(slices: &[UserSlice], offset: usize, out: &mut [u8]) {
+    let mut done = 0;
+    parts(slices, offset, out.len(), |part| {
+        part.read_into(&mut out[done..done + part.len()]);
+        done += part.len();
+    });
+    assert_eq!(done, out.len(), "the range lies in the slices");
+}
+
+/// Bytes that `slices` describe together. A list longer than the address space is as long as it.
 pub(crate) fn total(slices: &[UserSlice]) -> usize {
-    slices.iter().map(UserSlice::len).sum()
+    slices.iter().fold(0, |sum, slice| sum.saturating_add(slice.len()))
 }
 
 #[cfg(test)]

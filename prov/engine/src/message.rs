@@ -49,7 +49,7 @@ impl Core {
     }
 
     /// The entry of message `msn`, made when this is the first of it. `None` for one that ended (or makes no sense): its segment is dropped.
-    fn message_of(&mut self, peer: PeerId, msn: u32, message_id: u32, total: u64) -> Option<Key> {
+    pub(crate) fn message_of(&mut self, peer: PeerId, msn: u32, message_id: u32, total: u64) -> Option<Key> {
         let entry = self.peer(peer);
         let ahead = msn.wrapping_sub(entry.rx_msn);
         let known = if ahead > u32::MAX / 2 {
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// The front of the order is about to be matched.
-    fn advance_order(&mut self, peer: PeerId) {
+    pub(crate) fn advance_order(&mut self, peer: PeerId) {
         let entry = self.peer_mut(peer);
         let key = entry.order.pop_front().flatten().expect("the front message was found there");
         entry.rx_msn = entry.rx_msn.wrapping_add(1);
@@ -97,7 +97,7 @@ impl Core {
     }
 
     /// Matches the messages whose starts came early, as far as there is no gap.
-    fn match_followers(&mut self, peer: PeerId, shared: &mut Shared) {
+    pub(crate) fn match_followers(&mut self, peer: PeerId, shared: &mut Shared) {
         while let Some(Some(key)) = self.peer(peer).order.front().copied() {
             if !self.rxs[key].started {
                 return;
@@ -110,8 +110,12 @@ impl Core {
         }
     }
 
-    /// A message enters matching.
+    /// A message enters matching; an atomic is executed.
     pub(crate) fn arrive(&mut self, key: Key, shared: &mut Shared) {
+        if let Some(request) = self.rxs[key].atomic {
+            self.execute_in_turn(key, request, shared);
+            return;
+        }
         let (source, tag) = (self.rxs[key].peer, self.rxs[key].tag);
         #[cfg(feature = "trace")]
         self.trace_arrival(key);
@@ -421,7 +425,7 @@ impl Core {
         last
     }
 
-    fn forget_open(&mut self, key: Key) {
+    pub(crate) fn forget_open(&mut self, key: Key) {
         let peer = self.rxs[key].peer;
         self.peer_mut(peer).open.retain(|open| *open != key);
     }

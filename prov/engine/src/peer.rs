@@ -40,6 +40,10 @@ pub(crate) struct Peer {
     pub(crate) order: VecDeque<Option<Key>>,
     /// Messages before `rx_msn` with eager payload missing.
     pub(crate) open: Vec<Key>,
+    /// Writes of the peer that somebody waits for and that are not complete.
+    pub(crate) writes: Vec<IncomingWrite>,
+    /// Operations to the peer that began and did not end: what a fence waits for.
+    pub(crate) underway: usize,
     pub(crate) control: VecDeque<Control>,
     /// Sends whose start, or eager payload, is to be sent: in order.
     pub(crate) starts: VecDeque<Key>,
@@ -69,6 +73,8 @@ impl Peer {
             rx_msn: FIRST_MSN,
             order: VecDeque::new(),
             open: Vec::new(),
+            writes: Vec::new(),
+            underway: 0,
             control: VecDeque::new(),
             starts: VecDeque::new(),
             bulk: VecDeque::new(),
@@ -85,6 +91,7 @@ impl Peer {
         }
         self.tx_msn = FIRST_MSN;
         self.forget_received();
+        self.underway = 0;
         self.control.clear();
         self.starts.clear();
         self.bulk.clear();
@@ -95,6 +102,7 @@ impl Peer {
         self.rx_msn = FIRST_MSN;
         self.order.clear();
         self.open.clear();
+        self.writes.clear();
     }
 
     /// Remembers the record of a context that ended, so that its late packets join no other.
@@ -107,6 +115,14 @@ impl Peer {
     pub(crate) fn has_queued(&self) -> bool {
         !self.control.is_empty() || !self.starts.is_empty() || !self.bulk.is_empty()
     }
+}
+
+/// A peer's write of several packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IncomingWrite {
+    pub(crate) message_id: u32,
+    pub(crate) received: u64,
+    pub(crate) refused: bool,
 }
 
 /// Bits of a context id that are the peer's index plus one; the rest counts the peer's contexts.

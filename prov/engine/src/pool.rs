@@ -35,6 +35,14 @@ impl Pool {
         Some(reused.unwrap_or_else(|| vec![0; size].into_boxed_slice()))
     }
 
+    /// A block of at least `length` bytes, whatever the limit: for what must not fail any more.
+    pub(crate) fn take_unlimited(&mut self, length: usize) -> Box<[u8]> {
+        let limit = core::mem::replace(&mut self.limit, usize::MAX);
+        let block = self.take(length);
+        self.limit = limit;
+        block.expect("no limit")
+    }
+
     /// Takes a block back.
     pub(crate) fn put(&mut self, block: Box<[u8]>) {
         self.handed_out -= block.len();

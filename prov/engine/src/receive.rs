@@ -8,7 +8,7 @@ use rdgram_wire::{Body, Control, Flags, Kind, Llp, Malformed, Packet, Reset, Res
 use crate::datapath::{Datagram, PathError, PathErrorKind};
 use crate::domain::Shared;
 use crate::endpoint::{Core, State};
-use crate::entries::{Token, TxStage};
+use crate::entries::TxStage;
 use crate::matching::PeerId;
 use crate::peer::peer_of;
 use crate::slab::Key;
@@ -128,13 +128,28 @@ impl Core {
             Segment::Write { stag, offset, .. } => {
                 self.on_granted_data(peer, Key::from_wire(stag), offset, payload, shared)
             }
-            Segment::Control(Control::Cts { message_id, stag, length }) => {
+            Segment::ExtendedWrite { .. } => self.on_rma_write(peer, segment, payload, shared),
+            Segment::ExtendedRead { .. } => self.on_rma_read(peer, segment, shared),
+            Segment::ExtendedAtomic { .. } => self.on_atomic(peer, segment, payload, shared),
+            Segment::ReadResponse { stag, offset, .. } => {
+                self.on_response(peer, Key::from_wire(stag), offset, payload, shared);
+            }
+            Segment::Control(control) => self.on_control(peer, control, shared),
+            _ => self.stats.rx_malformed += 1,
+        }
+    }
+
+    fn on_control(&mut self, peer: PeerId, control: Control, shared: &mut Shared) {
+        match control {
+            Control::Cts { message_id, stag, length } => {
                 self.on_cts(peer, Key::from_wire(message_id), stag, length, shared)
             }
-            Segment::Control(Control::Rnr { message_id, index }) => {
-                self.on_rnr(peer, Key::from_wire(message_id), index)
+            Control::Rnr { message_id, index } => self.on_rnr(peer, Key::from_wire(message_id), index),
+            Control::Nack { message_id, index, code } => {
+                self.on_nack(peer, Key::from_wire(message_id), index, code, shared)
             }
-            _ => self.stats.rx_malformed += 1,
+            Control::Done { message_id } => self.on_done(peer, Key::from_wire(message_id), shared),
+            Control::Nop => {}
         }
     }
 
@@ -173,15 +188,14 @@ impl Core {
     pub(crate) fn drain_events(&mut self, peer: PeerId, shared: &mut Shared) {
         while let Some(event) = self.context_mut(peer).and_then(|context| context.poll_event()) {
             match event {
-                Event::Acked(
-                    Token::Start { tx, .. } | Token::Fragment { tx, .. } | Token::Write { tx, .. },
-                ) => {
+                Event::Acked(token) => {
+                    let Some(tx) = token.operation() else { continue };
                     if let Some(entry) = self.txs.get_mut(tx) {
                         entry.in_flight -= 1;
                         self.finish_tx_if_done(tx, shared);
                     }
                 }
-                Event::Acked(Token::Control(_)) | Event::Established | Event::SegmentGrew(_) => {}
+                Event::Established | Event::SegmentGrew(_) => {}
                 Event::Unjoined { incarnation, cookie } => {
                     self.peer_mut(peer).note_ended(incarnation, cookie);
                     self.fail_received(peer, Cause::Restarted, shared);

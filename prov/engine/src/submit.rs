@@ -4,7 +4,7 @@ use crate::cq::Entry;
 use crate::datapath::Datapath;
 use crate::domain::Shared;
 use crate::endpoint::{Claimed, Core, Endpoint, State};
-use crate::entries::{Multi, RxStage, TxStage};
+use crate::entries::{Multi, RxStage, TxKind, TxStage};
 use crate::matching::{PeerId, Posted};
 use crate::mem::{self, UserSlice};
 use crate::slab::Key;
@@ -16,7 +16,7 @@ impl<D: Datapath> Endpoint<D> {
         let core = &mut self.core;
         core.check_enabled()?;
         let peer = core.peer_at(shared, op.destination)?;
-        let key = core.take_tx(peer, op)?;
+        let key = core.take_send(peer, op)?;
         if core.peer(peer).itself {
             return core.send_to_self(key, shared).inspect_err(|_| core.release_tx(key));
         }
@@ -142,7 +142,7 @@ impl<D: Datapath> Endpoint<D> {
 }
 
 impl Core {
-    fn check_enabled(&self) -> Result<(), SubmitError> {
+    pub(crate) fn check_enabled(&self) -> Result<(), SubmitError> {
         if self.state == State::Enabled { Ok(()) } else { Err(SubmitError::BadState) }
     }
 
@@ -158,11 +158,26 @@ impl Core {
         self.peer_at(shared, matching.source).map(Some)
     }
 
-    /// A send's entry, filled in.
-    fn take_tx(&mut self, peer: PeerId, op: &SendOp<'_>) -> Result<Key, SubmitError> {
-        let length = mem::total(op.slices);
-        let inject = op.flags.contains(OpFlags::INJECT);
-        if op.slices.len() > IOV_LIMIT || (inject && length > self.config.inject_max) {
+    fn take_send(&mut self, peer: PeerId, op: &SendOp<'_>) -> Result<Key, SubmitError> {
+        let key = self.take_tx(peer, op.slices, op.context, op.flags)?;
+        let tx = &mut self.txs[key];
+        tx.kind = TxKind::Send;
+        tx.tag = op.tag;
+        tx.data = op.data;
+        Ok(key)
+    }
+
+    /// An operation's entry, with its payload lent or, for injection, copied. The rest of it is blank.
+    pub(crate) fn take_tx(
+        &mut self,
+        peer: PeerId,
+        slices: &[UserSlice],
+        context: usize,
+        flags: OpFlags,
+    ) -> Result<Key, SubmitError> {
+        let length = mem::total(slices);
+        let inject = flags.contains(OpFlags::INJECT);
+        if slices.len() > IOV_LIMIT || (inject && length > self.config.inject_max) {
             return Err(SubmitError::TooLong);
         }
         self.check_memory()?;
@@ -170,31 +185,34 @@ impl Core {
         if inject && length > 0 {
             block = Some(self.injected.take(length).ok_or(SubmitError::NoMemory)?);
         }
-        let key = self.txs.take().ok_or(SubmitError::NoMemory)?;
+        let Some(key) = self.txs.take() else {
+            if let Some(block) = block {
+                self.injected.put(block);
+            }
+            return Err(SubmitError::NoMemory);
+        };
         let tx = &mut self.txs[key];
+        tx.blank();
         tx.peer = peer;
-        tx.flags = op.flags;
-        tx.context = op.context;
+        tx.flags = flags;
+        tx.context = context;
         tx.length = length as u64;
-        tx.tag = op.tag;
-        tx.data = op.data;
-        tx.rendezvous = false;
-        tx.started = false;
-        tx.sent = 0;
-        tx.granted = 0;
-        tx.stag = 0;
-        tx.in_flight = 0;
-        tx.reported = false;
-        debug_assert!(tx.slices.is_empty() && tx.block.is_none(), "a released entry holds nothing");
         if let Some(mut block) = block {
             let whole = UserSlice::of_block(&mut block[..length]);
-            mem::copy(op.slices, &[whole], 0, length);
+            mem::copy(slices, &[whole], 0, length);
             tx.slices.push(whole);
             tx.block = Some(block);
         } else {
-            tx.slices.extend_from_slice(op.slices);
+            tx.slices.extend_from_slice(slices);
         }
         Ok(key)
+    }
+
+    /// Gives an operation its number in the sequence of messages to its peer.
+    pub(crate) fn number(&mut self, key: Key, peer: PeerId) {
+        let entry = &mut self.peers[peer.0 as usize];
+        self.txs[key].msn = entry.tx_msn;
+        entry.tx_msn = entry.tx_msn.wrapping_add(1);
     }
 
     /// Gives a send to another endpoint its number and its place in line.
@@ -202,19 +220,21 @@ impl Core {
         let staging = self.peer(peer).context.as_deref().and_then(|context| context.peer());
         let staging_max = staging.map_or(self.config.transport.staging_max, |peer| peer.staging_max);
         let eager_max = self.config.eager_max.min(staging_max as usize);
-        let entry = &mut self.peers[peer.0 as usize];
+        self.number(key, peer);
         let tx = &mut self.txs[key];
-        tx.msn = entry.tx_msn;
-        entry.tx_msn = entry.tx_msn.wrapping_add(1);
         // A match can only be reported by the receiver: a rendezvous tells it for nothing.
         tx.rendezvous = tx.length > eager_max as u64 || tx.flags.contains(OpFlags::MATCH_COMPLETE);
         tx.stage = if tx.rendezvous { TxStage::Announced } else { TxStage::Eager };
-        entry.starts.push_back(key);
         self.stats.tx_messages += 1;
-        self.make_ready(peer);
-        let early = OpFlags::COMPLETION | OpFlags::INJECT_COMPLETE;
+        self.line_up(key, peer);
+        self.report_early(key, shared);
+    }
+
+    /// FI_INJECT_COMPLETE: what was copied is complete.
+    pub(crate) fn report_early(&mut self, key: Key, shared: &mut Shared) {
         let tx = &self.txs[key];
-        if tx.block.is_some() && tx.flags.contains(early) {
+        let copied = tx.block.is_some() && tx.sink.is_empty();
+        if copied && tx.flags.contains(OpFlags::COMPLETION | OpFlags::INJECT_COMPLETE) {
             self.report_tx(key, shared);
         }
     }
@@ -258,17 +278,27 @@ impl Core {
         }
     }
 
-    /// Ends a send when nothing of it is missing.
+    /// Ends an operation when nothing of it is missing.
     pub(crate) fn finish_tx_if_done(&mut self, key: Key, shared: &mut Shared) {
-        if self.txs[key].is_done() {
+        let tx = &self.txs[key];
+        if !tx.is_done() {
+            return;
+        }
+        if let TxStage::Refused(cause) = tx.stage {
+            self.fail_tx(key, cause, shared);
+        } else {
             self.finish_tx(key, shared);
         }
     }
 
-    /// Ends a send in success.
+    /// Ends an operation in success.
     pub(crate) fn finish_tx(&mut self, key: Key, shared: &mut Shared) {
         self.report_tx(key, shared);
-        self.count(shared, CounterEvents::SEND, false);
+        let (kind, region) = (self.txs[key].kind, self.txs[key].region);
+        if let (TxKind::Response, Some(region)) = (kind, region) {
+            self.report_read(Some(region), shared);
+        }
+        self.count(shared, self.txs[key].events(), false);
         self.release_tx(key);
     }
 

@@ -1,20 +1,27 @@
 //! From queues to datagrams: what is lost first, then control, then message starts, then bulk; as much as window and credits allow, in batches.
 
 use rdgram_proto::{Class, Context, Moment};
-use rdgram_wire::{Flags, Llp, Psn, Segment, Start, Syn};
+use rdgram_wire::{Control, Flags, Llp, Psn, Segment, Syn};
 
 use crate::datapath::{Datapath, HEADER_MAX, TxPacket, TxStop};
 use crate::domain::Shared;
 use crate::endpoint::Core;
-use crate::entries::{Token, TxEntry, TxStage};
+use crate::entries::{Token, TxKind, TxStage};
 use crate::matching::PeerId;
 use crate::mem::{self, UserSlice};
-use crate::slab::{Key, Slab};
+use crate::packet;
+use crate::slab::Key;
+use crate::types::OpFlags;
 
 /// Bytes of headers that precede a DDP segment.
 fn prefix(syn: bool) -> usize {
     Llp::LENGTH + if syn { Syn::LENGTH } else { 0 }
 }
+
+/// Writes longer than this do not hold up what is behind them, bytes.
+const LONG_WRITE: u64 = 16 << 10;
+/// After this many bytes the next long operation has its turn.
+const TURN: u64 = 64 << 10;
 
 /// Why filling the batch from a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +104,12 @@ impl Core {
     fn fill_retransmissions(&mut self, peer: PeerId, at: Moment) -> Fill {
         while let Some(context) = self.peers[peer.0 as usize].context.as_deref_mut() {
             let Some(again) = context.poll_retransmit(at) else { break };
-            if self.token_lives(&again.token) {
-                let psn = again.llp.psn;
-                self.push_data(peer, again.llp, again.token, again.fragment, psn);
-                self.stats.tx_retransmitted += 1;
-            }
+            // An operation that was given up leaves its PSNs, which the peer waits for.
+            let token =
+                if self.token_lives(&again.token) { again.token } else { Token::Control(Control::Nop) };
+            let psn = again.llp.psn;
+            self.push_data(peer, again.llp, token, again.fragment, psn);
+            self.stats.tx_retransmitted += 1;
             if self.batch.is_full() {
                 return Fill::Full;
             }
@@ -138,72 +146,82 @@ impl Core {
         true
     }
 
-    /// Sends the next datagram of the oldest eager or announced message. False when there is none, or the window is closed.
+    /// Sends the next datagram of the oldest operation in line. False when there is none, or the window or a fence holds it back.
     fn send_start(&mut self, peer: PeerId, at: Moment) -> bool {
-        let entry = &mut self.peers[peer.0 as usize];
-        let Some(context) = entry.context.as_deref_mut() else { return false };
-        while let Some(&key) = entry.starts.front() {
-            let sends_more = self
-                .txs
-                .get(key)
-                .is_some_and(|tx| matches!(tx.stage, TxStage::Eager | TxStage::Announced) && !tx.all_sent());
-            if !sends_more {
+        while let Some(&key) = self.peer(peer).starts.front() {
+            let entry = &mut self.peers[peer.0 as usize];
+            let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.starts_here() && !tx.all_sent()) else {
                 entry.starts.pop_front();
                 continue;
-            }
-            let tx = &mut self.txs[key];
-            let token = next_eager(context, key, tx);
-            let (segment, length) = segment_of(tx, token);
-            let bytes = prefix(context.needs_syn()) + segment.encoded_length() + length;
-            if !context.can_send(Class::Data, bytes) {
+            };
+            if !tx.started && tx.flags.contains(OpFlags::FENCE) && entry.underway > 0 {
                 return false;
             }
-            tx.started = true;
-            tx.sent += length as u64;
-            tx.in_flight += 1;
-            let ask = tx.all_sent() && tx.is_awaited();
-            if tx.all_sent() {
+            if tx.stage == TxStage::Writing && tx.length > LONG_WRITE {
+                // Messages behind it need not wait for all of it.
+                tx.started = true;
+                entry.underway += 1;
                 entry.starts.pop_front();
+                entry.bulk.push_back(key);
+                continue;
             }
-            let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
-            let psn = llp.psn;
-            self.push_data(peer, llp, token, false, psn);
+            let sent = self.send_next(peer, key, at);
+            if sent && self.txs[key].all_sent() {
+                self.peer_mut(peer).starts.pop_front();
+            }
+            return sent;
+        }
+        false
+    }
+
+    /// Sends the next datagram of a long operation, and lets the next one have its turn now and then.
+    fn send_bulk(&mut self, peer: PeerId, at: Moment) -> bool {
+        while let Some(&key) = self.peer(peer).bulk.front() {
+            let moves = self.txs.get(key).is_some_and(|tx| tx.moves_bulk() && !tx.all_sent());
+            if !moves {
+                self.peer_mut(peer).bulk.pop_front();
+                continue;
+            }
+            let before = self.txs[key].sent;
+            if !self.send_next(peer, key, at) {
+                return false;
+            }
+            let tx = &self.txs[key];
+            if tx.all_sent() {
+                self.peer_mut(peer).bulk.pop_front();
+            } else if before / TURN != tx.sent / TURN {
+                self.peer_mut(peer).bulk.rotate_left(1);
+            }
             return true;
         }
         false
     }
 
-    /// Sends the next datagram of a granted message, and lets the next one have its turn.
-    fn send_bulk(&mut self, peer: PeerId, at: Moment) -> bool {
+    /// Sends the next datagram of an operation, if window and credits allow.
+    fn send_next(&mut self, peer: PeerId, key: Key, at: Moment) -> bool {
         let entry = &mut self.peers[peer.0 as usize];
         let Some(context) = entry.context.as_deref_mut() else { return false };
-        while let Some(&key) = entry.bulk.front() {
-            let sends_more =
-                self.txs.get(key).is_some_and(|tx| tx.stage == TxStage::Granted && !tx.all_sent());
-            if !sends_more {
-                entry.bulk.pop_front();
-                continue;
-            }
-            let tx = &mut self.txs[key];
-            let header = prefix(context.needs_syn())
-                + Segment::Write { stag: 0, offset: 0, last: false }.encoded_length();
-            let room = context.segment() - header;
-            let length = usize::try_from(tx.granted - tx.sent).unwrap_or(usize::MAX).min(room);
-            if !context.can_send(Class::Data, header + length) {
-                return false;
-            }
-            let token = Token::Write { tx: key, offset: tx.sent, length: datagram_length(length) };
-            tx.sent += length as u64;
-            tx.in_flight += 1;
-            if tx.all_sent() {
-                entry.bulk.pop_front();
-            }
-            let llp = context.send(at, token, datagram_length(header + length), Class::Data, tx.all_sent());
-            let psn = llp.psn;
-            self.push_data(peer, llp, token, false, psn);
-            return true;
+        let tx = &mut self.txs[key];
+        let before = prefix(context.needs_syn());
+        let token = packet::next(tx, key, context.segment() - before);
+        let (segment, payload) = packet::segment_of(tx, token);
+        let bytes = before + segment.encoded_length() + payload;
+        if !context.can_send(Class::Data, bytes) {
+            return false;
         }
-        false
+        if !tx.started {
+            tx.started = true;
+            entry.underway += usize::from(tx.kind != TxKind::Response);
+        }
+        // A read counts requests, everything else bytes.
+        tx.sent += if matches!(token, Token::Request { .. }) { 1 } else { payload as u64 };
+        tx.in_flight += 1;
+        let answered = matches!(tx.stage, TxStage::Requesting | TxStage::Responding);
+        let ask = tx.all_sent() && !answered && tx.is_awaited();
+        let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
+        let psn = llp.psn;
+        self.push_data(peer, llp, token, false, psn);
+        true
     }
 
     /// Sends the acknowledgements that are due now and that nothing sent since has carried; with `idle`, also those that may wait. True when one was sent.
@@ -288,7 +306,7 @@ impl Core {
     fn push_data(&mut self, peer: PeerId, llp: Llp, token: Token, fragment: bool, psn: Psn) {
         let syn = self.syn_for(peer, &llp);
         let mut body = [0; Segment::HEADER_MAX];
-        let (segment, tx, offset, length) = describe(&self.txs, token);
+        let (segment, tx, offset, length) = packet::describe(&self.txs, token);
         let written = segment.encode(&mut body);
         let outgoing = Outgoing { llp, syn, body: &body[..written], padding: 0, fragment };
         self.push(peer, Some(psn), outgoing, tx, offset, length);
@@ -408,78 +426,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// What to send next of an eager or announced message.
-fn next_eager(context: &Context<Token>, key: Key, tx: &TxEntry) -> Token {
-    if !tx.started {
-        let (segment, _) = segment_of(tx, Token::Start { tx: key, length: 0 });
-        let room = context.segment() - prefix(context.needs_syn()) - segment.encoded_length();
-        let length =
-            if tx.rendezvous { 0 } else { usize::try_from(tx.length).unwrap_or(usize::MAX).min(room) };
-        return Token::Start { tx: key, length: datagram_length(length) };
-    }
-    let offset = u32::try_from(tx.sent).expect("eager messages are short");
-    let (segment, _) = segment_of(tx, Token::Fragment { tx: key, offset, length: 0 });
-    let room = context.segment() - prefix(context.needs_syn()) - segment.encoded_length();
-    let length = usize::try_from(tx.length - tx.sent).unwrap_or(usize::MAX).min(room);
-    Token::Fragment { tx: key, offset, length: datagram_length(length) }
-}
-
-/// The DDP header of a send's packet, and its payload bytes.
-fn segment_of(tx: &TxEntry, token: Token) -> (Segment, usize) {
-    match token {
-        Token::Start { tx: key, length } => {
-            let start = Start { rendezvous: tx.rendezvous, tag: tx.tag, data: tx.data };
-            let last = tx.rendezvous || u64::from(length) == tx.length;
-            let segment = Segment::ExtendedSend {
-                msn: tx.msn,
-                offset: 0,
-                last,
-                message_id: key.to_wire(),
-                total: tx.length,
-                start: Some(start),
-            };
-            (segment, usize::from(length))
-        }
-        Token::Fragment { tx: key, offset, length } => {
-            let last = u64::from(offset) + u64::from(length) == tx.length;
-            let segment = Segment::ExtendedSend {
-                msn: tx.msn,
-                offset,
-                last,
-                message_id: key.to_wire(),
-                total: tx.length,
-                start: None,
-            };
-            (segment, usize::from(length))
-        }
-        Token::Write { offset, length, .. } => {
-            let last = offset + u64::from(length) == tx.granted;
-            (Segment::Write { stag: tx.stag, offset, last }, usize::from(length))
-        }
-        Token::Control(control) => (Segment::Control(control), 0),
-    }
-}
-
-/// Segment, owner, payload offset and length of a token's packet.
-fn describe(txs: &Slab<TxEntry>, token: Token) -> (Segment, Option<Key>, usize, usize) {
-    match token {
-        Token::Control(control) => (Segment::Control(control), None, 0, 0),
-        Token::Start { tx, .. } => {
-            let (segment, length) = segment_of(&txs[tx], token);
-            (segment, Some(tx), 0, length)
-        }
-        Token::Fragment { tx, offset, .. } => {
-            let (segment, length) = segment_of(&txs[tx], token);
-            (segment, Some(tx), offset as usize, length)
-        }
-        Token::Write { tx, offset, .. } => {
-            let (segment, length) = segment_of(&txs[tx], token);
-            (segment, Some(tx), usize::try_from(offset).expect("inside the application's memory"), length)
-        }
-    }
-}
-
 /// A length that is known to fit a datagram.
-fn datagram_length(bytes: usize) -> u16 {
+pub(crate) fn datagram_length(bytes: usize) -> u16 {
     u16::try_from(bytes).expect("no datagram is longer than 65,507 bytes")
 }

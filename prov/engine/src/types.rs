@@ -4,6 +4,7 @@ use core::fmt;
 
 use bitflags::bitflags;
 
+use crate::atomic_op::{AtomicOp, Datatype};
 use crate::mem::UserSlice;
 
 /// Index of an address in an address vector.
@@ -165,6 +166,14 @@ pub enum Cause {
     NoMemory,
     /// The address is not in the address vector (FI_EADDRNOTAVAIL).
     NoAddress,
+    /// The target knows no region by that key (FI_ENOKEY).
+    BadKey,
+    /// The target's region does not permit the access (FI_EACCES).
+    AccessDenied,
+    /// Outside of the target's region (FI_EACCES).
+    OutOfRange,
+    /// The target does not support the operation (FI_EOPNOTSUPP).
+    NotSupported,
 }
 
 /// Why an operation was not accepted.
@@ -252,6 +261,68 @@ pub enum Peek {
     Discard,
 }
 
+/// A piece of a target's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteSlice {
+    /// The region's key.
+    pub key: u64,
+    /// Bytes from the region's beginning, or an address when the region is addressed virtually.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Which RMA operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RmaKind {
+    /// Local memory to the target's.
+    Write,
+    /// The target's memory to local memory.
+    Read,
+}
+
+/// An RMA operation.
+#[derive(Clone, Copy, Debug)]
+pub struct RmaOp<'a> {
+    /// Which way.
+    pub kind: RmaKind,
+    /// The target.
+    pub destination: FiAddr,
+    /// Local memory.
+    pub slices: &'a [UserSlice],
+    /// The target's memory: of the same length together.
+    pub remote: &'a [RemoteSlice],
+    /// Remote CQ data, for a write.
+    pub data: Option<u64>,
+    /// Reported with the completion.
+    pub context: usize,
+    /// The rest.
+    pub flags: OpFlags,
+}
+
+/// An atomic operation.
+#[derive(Clone, Copy, Debug)]
+pub struct AtomicArgs<'a> {
+    /// The target.
+    pub destination: FiAddr,
+    /// What to compute.
+    pub operation: AtomicOp,
+    /// On what.
+    pub datatype: Datatype,
+    /// Operands; ignored by a read.
+    pub operands: &'a [UserSlice],
+    /// Comparands, for the operations that compare.
+    pub compare: &'a [UserSlice],
+    /// Where old values go, for the forms that fetch.
+    pub result: Option<&'a [UserSlice]>,
+    /// The target's memory; its length is that of all elements.
+    pub remote: RemoteSlice,
+    /// Reported with the completion.
+    pub context: usize,
+    /// The rest.
+    pub flags: OpFlags,
+}
+
 /// Which way a queue or counter is bound to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -312,6 +383,9 @@ impl Default for EpConfig {
         }
     }
 }
+
+/// Most bytes of operands of one atomic operation: with as many comparands they fit the smallest segment.
+pub const ATOMIC_MAX: usize = 512;
 
 /// Most slices of one operation.
 pub const IOV_LIMIT: usize = 32;

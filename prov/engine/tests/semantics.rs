@@ -430,3 +430,23 @@ fn injected_data_outlives_the_endpoint() {
     assert_eq!(b.next().unwrap().unwrap().length, 10);
     assert_eq!(&buffer, b"last words");
 }
+
+#[test]
+fn an_abandoned_rendezvous_does_not_hold_up_what_was_injected_after_it() {
+    let (mut a, mut b, to_b, _) = two();
+    let mut sent = 0;
+    a.lose(move |_, _| {
+        sent += 1;
+        sent <= 2
+    });
+    a.send(to_b, &pattern(1, 100_000), Some(1), 1);
+    a.send_with(to_b, b"after", Some(2), None, 0, OpFlags::INJECT).unwrap();
+    a.domain.ep_shutdown(a.ep);
+    assert!(a.domain.ep_lingers(a.ep), "both first transmissions were lost");
+    settle(&mut [&mut a, &mut b]);
+    assert!(!a.domain.ep_lingers(a.ep));
+    let mut buffer = [0; 5];
+    b.recv(ANY, &mut buffer, Some((2, 0)), 2);
+    assert_eq!(b.next().unwrap().unwrap().context, 2);
+    assert_eq!(&buffer, b"after");
+}

@@ -1,4 +1,5 @@
 //! Endpoints on a network of queues: no loss unless a test asks for it, time moves by hand. The simulator is for schedules; this is for semantics.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};

@@ -1,0 +1,370 @@
+//! One-sided operations, both sides: writes and reads of an initiator, and what the target does about them.
+//!
+//! A write's packets name their place, so they are placed as they come, and the packet acknowledgement completes the write. A read is a request, answered by packets for the initiator's sink. What the target
+//! refuses (key, permission, bounds) comes back as NACK, which is counted with RNR: no acknowledgement completes an operation that was refused (protocol.md section 5).
+
+use rdgram_wire::{Control, Segment};
+
+use crate::cq::Entry;
+use crate::datapath::Datapath;
+use crate::domain::{Access, Shared};
+use crate::endpoint::{Core, Endpoint};
+use crate::entries::{TxKind, TxStage};
+use crate::matching::PeerId;
+use crate::mem;
+use crate::slab::Key;
+use crate::types::*;
+
+/// NACK codes of protocol.md section 7.
+mod nack {
+    pub(super) const KEY: u16 = 1;
+    pub(super) const ACCESS: u16 = 2;
+    pub(super) const RANGE: u16 = 3;
+    pub(super) const OPERATION: u16 = 4;
+}
+
+impl<D: Datapath> Endpoint<D> {
+    /// See [`crate::Domain::rma`].
+    pub(crate) fn rma(&mut self, op: &RmaOp<'_>, shared: &mut Shared) -> Result<(), SubmitError> {
+        let core = &mut self.core;
+        core.check_enabled()?;
+        let peer = core.peer_at(shared, op.destination)?;
+        let key = core.take_rma(peer, op)?;
+        if core.peer(peer).itself {
+            core.rma_to_self(key, shared);
+            return Ok(());
+        }
+        let now = self.datapath.now();
+        core.ensure_context(peer, now);
+        core.line_up(key, peer);
+        core.report_early(key, shared);
+        if !op.flags.contains(OpFlags::MORE) {
+            let at = core.moment(now);
+            core.transmit(&mut self.datapath, at, shared);
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    fn take_rma(&mut self, peer: PeerId, op: &RmaOp<'_>) -> Result<Key, SubmitError> {
+        let length = mem::total(op.slices);
+        let remote = op.remote.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.length));
+        if remote != Some(length as u64) || op.remote.is_empty() || op.remote.len() > IOV_LIMIT {
+            return Err(SubmitError::TooLong);
+        }
+        let payload = if op.kind == RmaKind::Write { op.slices } else { &[] };
+        let key = self.take_tx(peer, payload, op.context, op.flags)?;
+        if op.kind == RmaKind::Read && op.slices.len() > IOV_LIMIT {
+            self.release_tx(key);
+            return Err(SubmitError::TooLong);
+        }
+        let tx = &mut self.txs[key];
+        tx.length = length as u64;
+        tx.data = op.data;
+        tx.remote.extend_from_slice(op.remote);
+        match op.kind {
+            RmaKind::Write => {
+                tx.kind = TxKind::Write;
+                tx.stage = TxStage::Writing;
+            }
+            RmaKind::Read => {
+                tx.kind = TxKind::Read;
+                tx.stage = TxStage::Requesting;
+                tx.sink.extend_from_slice(op.slices);
+            }
+        }
+        Ok(key)
+    }
+
+    /// Gives an operation its place in the line to its peer.
+    pub(crate) fn line_up(&mut self, key: Key, peer: PeerId) {
+        self.peer_mut(peer).starts.push_back(key);
+        self.make_ready(peer);
+    }
+
+    /// The piece of the target's memory that byte `offset` of an operation lies in: where exactly, and how many bytes from there.
+    pub(crate) fn remote_at(remote: &[RemoteSlice], mut offset: u64) -> RemoteSlice {
+        for piece in remote {
+            if offset < piece.length {
+                return RemoteSlice {
+                    key: piece.key,
+                    offset: piece.offset.wrapping_add(offset),
+                    length: piece.length - offset,
+                };
+            }
+            offset -= piece.length;
+        }
+        // An operation without bytes, or at its end.
+        remote.last().map_or_else(RemoteSlice::default, |piece| RemoteSlice { length: 0, ..*piece })
+    }
+
+    fn rma_to_self(&mut self, key: Key, shared: &mut Shared) {
+        let write = self.txs[key].kind == TxKind::Write;
+        let access = if write { Access::REMOTE_WRITE } else { Access::REMOTE_READ };
+        let tx = &self.txs[key];
+        let mut fault = tx.remote.iter().find_map(|piece| shared.mrs().resolve(*piece, access).err());
+        if fault.is_none() {
+            let mut done = 0;
+            for index in 0..tx.remote.len() {
+                let Ok(place) = shared.mrs().resolve(tx.remote[index], access) else { continue };
+                let local = if write { &tx.slices } else { &tx.sink };
+                let (mine, theirs) = (
+                    Window { slices: local, offset: done },
+                    Window { slices: place.slices, offset: place.offset },
+                );
+                let (from, to) = if write { (mine, theirs) } else { (theirs, mine) };
+                mem::move_range(from.slices, from.offset, to.slices, to.offset, place.length);
+                done += place.length;
+            }
+        }
+        let (peer, data, total, remote) =
+            (tx.peer, tx.data, tx.length, tx.remote.first().copied().unwrap_or_default());
+        if let Some(cause) = fault.take() {
+            self.refuse_tx(key, cause, shared);
+            return;
+        }
+        if write {
+            self.report_written(peer, remote, data, total, shared);
+        } else {
+            self.report_read(shared.mrs().resolve(remote, access).ok().map(|place| place.id), shared);
+        }
+        self.finish_tx(key, shared);
+    }
+
+    /// Ends an operation that nothing is in flight of, in failure.
+    pub(crate) fn refuse_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
+        self.txs[key].stage = TxStage::Refused(cause);
+        self.finish_tx_if_done(key, shared);
+    }
+
+    // ---- target
+
+    /// Bytes of a peer's write.
+    pub(crate) fn on_rma_write(
+        &mut self,
+        peer: PeerId,
+        segment: &Segment,
+        payload: &[u8],
+        shared: &mut Shared,
+    ) {
+        let Segment::ExtendedWrite { offset, message_id, key, total, data, report, .. } = *segment else {
+            return;
+        };
+        let remote = RemoteSlice { key, offset, length: payload.len() as u64 };
+        let place = match shared.mrs().resolve(remote, Access::REMOTE_WRITE) {
+            Ok(place) => place,
+            Err(cause) => {
+                self.nack(peer, message_id, cause);
+                self.count_written(peer, message_id, total, payload.len(), true);
+                return;
+            }
+        };
+        mem::scatter(place.slices, place.offset, payload);
+        let watched = data.is_some() || report || place.counted || self.counts(CounterEvents::REMOTE_WRITE);
+        if watched && self.count_written(peer, message_id, total, payload.len(), false) {
+            self.report_written(peer, remote, data, total, shared);
+        }
+    }
+
+    /// Adds bytes to what came of a peer's write. True when that is all of it, and none was refused.
+    fn count_written(
+        &mut self,
+        peer: PeerId,
+        message_id: u32,
+        total: u64,
+        bytes: usize,
+        refused: bool,
+    ) -> bool {
+        if bytes as u64 >= total {
+            return !refused;
+        }
+        let writes = &mut self.peer_mut(peer).writes;
+        let index = writes.iter().position(|write| write.message_id == message_id).unwrap_or_else(|| {
+            writes.push(crate::peer::IncomingWrite { message_id, received: 0, refused: false });
+            writes.len() - 1
+        });
+        let write = &mut writes[index];
+        write.received += bytes as u64;
+        write.refused |= refused;
+        if write.received < total {
+            return false;
+        }
+        !writes.swap_remove(index).refused
+    }
+
+    /// A peer's write is complete: tells whoever asked for it.
+    fn report_written(
+        &mut self,
+        peer: PeerId,
+        remote: RemoteSlice,
+        data: Option<u64>,
+        total: u64,
+        shared: &mut Shared,
+    ) {
+        if let Some(data) = data {
+            let flags =
+                CompletionFlags::RMA | CompletionFlags::REMOTE_WRITE | CompletionFlags::REMOTE_CQ_DATA;
+            let source = self.fi_addr(shared, peer);
+            let length = usize::try_from(total).unwrap_or(usize::MAX);
+            self.complete_rx(
+                shared,
+                Entry::Success(Completion { flags, length, data, source, ..Completion::default() }),
+            );
+        }
+        self.count(shared, CounterEvents::REMOTE_WRITE, false);
+        let region = shared
+            .mrs()
+            .resolve(RemoteSlice { length: 0, ..remote }, Access::REMOTE_WRITE)
+            .ok()
+            .map(|place| place.id);
+        shared.count_region(region, CounterEvents::REMOTE_WRITE);
+    }
+
+    /// A peer's read was answered.
+    pub(crate) fn report_read(&mut self, region: Option<MrId>, shared: &mut Shared) {
+        self.count(shared, CounterEvents::REMOTE_READ, false);
+        shared.count_region(region, CounterEvents::REMOTE_READ);
+    }
+
+    /// A peer wants to read: the answer is an operation of ours.
+    pub(crate) fn on_rma_read(&mut self, peer: PeerId, segment: &Segment, shared: &mut Shared) {
+        let Segment::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length } = *segment
+        else {
+            return;
+        };
+        let place = match shared.mrs().resolve(RemoteSlice { key, offset, length }, Access::REMOTE_READ) {
+            Ok(place) => place,
+            Err(cause) => return self.nack(peer, message_id, cause),
+        };
+        let Some(answer) = self.take_response(peer, sink_stag, sink_offset, length) else {
+            return self.nack(peer, message_id, Cause::NoMemory);
+        };
+        let tx = &mut self.txs[answer];
+        tx.region = Some(place.id);
+        mem::parts(place.slices, place.offset, place.length, |part| tx.slices.push(part));
+        self.send_response(peer, answer);
+    }
+
+    /// An entry for an answer of `length` bytes.
+    pub(crate) fn take_response(
+        &mut self,
+        peer: PeerId,
+        sink_stag: u32,
+        sink_offset: u64,
+        length: u64,
+    ) -> Option<Key> {
+        let key = self.take_tx(peer, &[], 0, OpFlags::empty()).ok()?;
+        let tx = &mut self.txs[key];
+        tx.kind = TxKind::Response;
+        tx.stage = TxStage::Responding;
+        tx.stag = sink_stag;
+        tx.granted = sink_offset;
+        tx.length = length;
+        Some(key)
+    }
+
+    pub(crate) fn send_response(&mut self, peer: PeerId, key: Key) {
+        self.peer_mut(peer).bulk.push_back(key);
+        self.make_ready(peer);
+    }
+
+    /// Refuses an operation for good.
+    pub(crate) fn nack(&mut self, peer: PeerId, message_id: u32, cause: Cause) {
+        let code = match cause {
+            Cause::BadKey => nack::KEY,
+            Cause::AccessDenied => nack::ACCESS,
+            Cause::OutOfRange => nack::RANGE,
+            _ => nack::OPERATION,
+        };
+        if let Some(context) = self.context_mut(peer) {
+            let index = context.note_refusal();
+            self.peer_mut(peer).control.push_back(Control::Nack { message_id, index, code });
+            self.make_ready(peer);
+        }
+    }
+
+    // ---- initiator
+
+    /// The target refused an operation.
+    pub(crate) fn on_nack(&mut self, peer: PeerId, key: Key, index: u16, code: u16, shared: &mut Shared) {
+        let cause = match code {
+            nack::KEY => Cause::BadKey,
+            nack::ACCESS => Cause::AccessDenied,
+            nack::RANGE => Cause::OutOfRange,
+            _ => Cause::NotSupported,
+        };
+        let refusable = self
+            .txs
+            .get(key)
+            .is_some_and(|tx| tx.peer == peer && matches!(tx.stage, TxStage::Writing | TxStage::Requesting));
+        if refusable {
+            self.refuse_tx(key, cause, shared);
+        }
+        if let Some(context) = self.context_mut(peer) {
+            context.on_rnr(index);
+        }
+    }
+
+    /// Bytes of an answer.
+    pub(crate) fn on_response(
+        &mut self,
+        peer: PeerId,
+        key: Key,
+        offset: u64,
+        payload: &[u8],
+        shared: &mut Shared,
+    ) {
+        let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer && tx.stage == TxStage::Requesting)
+        else {
+            self.stats.rx_stale += 1;
+            return;
+        };
+        let length = payload.len() as u64;
+        let fits = offset.checked_add(length).is_some_and(|end| end <= tx.length)
+            && tx.received + length <= tx.length;
+        if !fits {
+            self.stats.rx_malformed += 1;
+            return;
+        }
+        mem::scatter(&tx.sink, usize::try_from(offset).expect("below the length of a buffer"), payload);
+        tx.received += length;
+        tx.answered = tx.received == tx.length;
+        self.finish_tx_if_done(key, shared);
+    }
+
+    /// An atomic without old values was executed.
+    pub(crate) fn on_done(&mut self, peer: PeerId, key: Key, shared: &mut Shared) {
+        let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer && tx.stage == TxStage::Requesting)
+        else {
+            self.stats.rx_stale += 1;
+            return;
+        };
+        tx.answered = true;
+        self.finish_tx_if_done(key, shared);
+    }
+
+    /// A region goes away: answers that read it stop, and their requesters are told. What is in flight of them is never read again: a NOP takes its place.
+    pub(crate) fn forget_region(&mut self, region: MrId) {
+        let answers = self.txs.keys_where(|tx| {
+            tx.stage == TxStage::Responding && tx.region == Some(region) && !tx.slices.is_empty()
+        });
+        for key in answers {
+            let (peer, sink) = (self.txs[key].peer, self.txs[key].stag);
+            self.release_tx(key);
+            self.nack(peer, sink, Cause::BadKey);
+        }
+    }
+
+    /// Somebody counts events of this kind.
+    fn counts(&self, events: CounterEvents) -> bool {
+        self.bindings.cntrs.iter().any(|(_, bound)| bound.intersects(events))
+    }
+}
+
+/// Bytes of a list of slices, from an offset.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    slices: &'a [mem::UserSlice],
+    offset: usize,
+}

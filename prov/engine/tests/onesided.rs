@@ -1,0 +1,274 @@
+//! One-sided operations and atomics: each test is one sentence of fi_rma(3), fi_atomic(3), fi_mr(3) or fi_cq(3).
+
+mod common;
+
+use common::*;
+use rdgram_engine::*;
+
+/// Two processes, the second with a region of `size` zero bytes under key 7.
+struct World {
+    a: Node,
+    b: Node,
+    to_b: FiAddr,
+    memory: Vec<u8>,
+    region: MrId,
+}
+
+impl World {
+    fn new(size: usize, access: Access) -> Self {
+        let net = net();
+        let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+        let to_b = a.knows(&b);
+        b.knows(&a);
+        let memory = vec![0; size];
+        let region = Region { slices: vec![slice(&memory)], access, virtual_addresses: false };
+        let (region, _) = b.domain.mr_open(region, Some(7)).unwrap();
+        Self { a, b, to_b, memory, region }
+    }
+
+    fn settle(&mut self) {
+        settle(&mut [&mut self.a, &mut self.b]);
+    }
+
+    fn rma(
+        &mut self,
+        kind: RmaKind,
+        local: &[u8],
+        remote: &[RemoteSlice],
+        data: Option<u64>,
+        context: usize,
+        flags: OpFlags,
+    ) {
+        let slices = [slice(local)];
+        let op = RmaOp { kind, destination: self.to_b, slices: &slices, remote, data, context, flags };
+        self.a.domain.rma(self.a.ep, &op).unwrap();
+    }
+
+    fn atomic(
+        &mut self,
+        operation: AtomicOp,
+        operands: &[u64],
+        compare: &[u64],
+        result: Option<&[u64]>,
+        offset: u64,
+        context: usize,
+    ) {
+        let bytes = |values: &[u64]| {
+            // SAFETY: the arrays of a test outlive its operations.
+            [unsafe { UserSlice::new(values.as_ptr().cast_mut().cast(), values.len() * 8) }]
+        };
+        let result = result.map(bytes);
+        let length = operands.len().max(result.map_or(0, |result| result[0].len() / 8)) as u64 * 8;
+        let args = AtomicArgs {
+            destination: self.to_b,
+            operation,
+            datatype: Datatype::Uint64,
+            operands: &bytes(operands),
+            compare: &bytes(compare),
+            result: result.as_ref().map(|result| &result[..]),
+            remote: RemoteSlice { key: 7, offset, length },
+            context,
+            flags: OpFlags::COMPLETION,
+        };
+        self.a.domain.atomic(self.a.ep, &args).unwrap();
+    }
+}
+
+fn at(offset: u64, length: usize) -> RemoteSlice {
+    RemoteSlice { key: 7, offset, length: length as u64 }
+}
+
+const BOTH: Access = Access::REMOTE_READ.union(Access::REMOTE_WRITE);
+
+#[test]
+fn writes_and_reads_of_every_size() {
+    for length in [0, 1, 100, 1300, 1400, 5000, 16_384, 17_000, 200_000, 1 << 20] {
+        let mut world = World::new(length + 64, BOTH);
+        let message = pattern(length, length);
+        world.rma(RmaKind::Write, &message, &[at(32, length)], None, 1, OpFlags::COMPLETION);
+        world.settle();
+        let done = world.a.next().unwrap().unwrap();
+        assert_eq!((done.context, done.flags), (1, CompletionFlags::RMA | CompletionFlags::WRITE));
+        assert_eq!(world.memory[32..32 + length], message[..]);
+        assert!(world.memory[..32].iter().chain(&world.memory[32 + length..]).all(|byte| *byte == 0));
+        let back = vec![0xee; length];
+        world.rma(RmaKind::Read, &back, &[at(32, length)], None, 2, OpFlags::COMPLETION);
+        world.settle();
+        let done = world.a.next().unwrap().unwrap();
+        assert_eq!((done.context, done.flags), (2, CompletionFlags::RMA | CompletionFlags::READ));
+        assert_eq!(back, message);
+        assert!(world.b.next().is_none(), "the target is told nothing");
+        assert!(world.a.domain.is_quiet() && world.b.domain.is_quiet());
+    }
+}
+
+#[test]
+fn several_pieces_on_both_sides() {
+    let mut world = World::new(40_000, BOTH);
+    let message = pattern(3, 9000);
+    let remote = [at(100, 4000), at(20_000, 1), at(30_000, 4999)];
+    world.rma(RmaKind::Write, &message, &remote, None, 1, OpFlags::COMPLETION);
+    let back = vec![0; 9000];
+    world.settle();
+    world.rma(RmaKind::Read, &back, &remote, None, 2, OpFlags::COMPLETION);
+    world.settle();
+    assert_eq!(world.a.all().iter().filter(|entry| entry.is_ok()).count(), 2);
+    assert_eq!(world.memory[100..4100], message[..4000]);
+    assert_eq!(world.memory[20_000], message[4000]);
+    assert_eq!(world.memory[30_000..34_999], message[4001..]);
+    assert_eq!(back, message);
+}
+
+#[test]
+fn what_the_target_refuses_fails_at_the_initiator_and_touches_nothing() {
+    let cases = [
+        (Access::REMOTE_WRITE, at(0, 100), RmaKind::Read, Cause::AccessDenied),
+        (Access::REMOTE_READ, at(0, 100), RmaKind::Write, Cause::AccessDenied),
+        (BOTH, at(950, 100), RmaKind::Write, Cause::OutOfRange),
+        (BOTH, at(950, 100), RmaKind::Read, Cause::OutOfRange),
+        (BOTH, at(u64::MAX - 5, 100), RmaKind::Read, Cause::OutOfRange),
+        (BOTH, RemoteSlice { key: 8, offset: 0, length: 100 }, RmaKind::Write, Cause::BadKey),
+        (BOTH, RemoteSlice { key: 8, offset: 0, length: 100 }, RmaKind::Read, Cause::BadKey),
+    ];
+    for (access, remote, kind, cause) in cases {
+        let mut world = World::new(1000, access);
+        let local = vec![0xaa; 100];
+        world.rma(kind, &local, &[remote], None, 9, OpFlags::COMPLETION);
+        world.settle();
+        let failure = world.a.next().unwrap().unwrap_err();
+        assert_eq!((failure.completion.context, failure.cause), (9, cause));
+        assert!(world.memory.iter().all(|byte| *byte == 0) && local.iter().all(|byte| *byte == 0xaa));
+        assert!(world.a.next().is_none() && world.a.domain.is_quiet() && world.b.domain.is_quiet());
+    }
+}
+
+#[test]
+fn remote_cq_data_comes_after_the_bytes_and_counters_count_once() {
+    let mut world = World::new(100_000, BOTH);
+    let events = world.b.domain.cntr_open();
+    world.b.domain.mr_bind_cntr(world.region, events, CounterEvents::REMOTE_WRITE);
+    for (number, length) in [10, 60_000].into_iter().enumerate() {
+        let message = pattern(number, length);
+        world.rma(RmaKind::Write, &message, &[at(0, length)], Some(77), 1, OpFlags::COMPLETION);
+        world.settle();
+        let told = world.b.next().unwrap().unwrap();
+        let flags = CompletionFlags::RMA | CompletionFlags::REMOTE_WRITE | CompletionFlags::REMOTE_CQ_DATA;
+        assert_eq!((told.context, told.flags, told.data, told.length), (0, flags, 77, length));
+        assert_eq!(world.memory[..length], message[..]);
+        assert!(world.b.next().is_none());
+        assert_eq!(world.b.domain.cntr_value(events), (number as u64 + 1, 0));
+    }
+}
+
+#[test]
+fn atomics_compute_at_the_target_in_order() {
+    let mut world = World::new(64, BOTH);
+    let word = |world: &World, index: usize| {
+        u64::from_ne_bytes(world.memory[index * 8..index * 8 + 8].try_into().unwrap())
+    };
+    world.atomic(AtomicOp::Write, &[5, 6], &[], None, 0, 1);
+    world.atomic(AtomicOp::Sum, &[10, 100], &[], None, 0, 2);
+    let (old, swapped, read) = (vec![0u64; 2], vec![0u64; 1], vec![0u64; 2]);
+    world.atomic(AtomicOp::Prod, &[2, 3], &[], Some(&old), 0, 3);
+    world.atomic(AtomicOp::Cswap, &[1], &[30], Some(&swapped), 0, 4);
+    world.atomic(AtomicOp::Read, &[], &[], Some(&read), 0, 5);
+    world.settle();
+    let contexts: Vec<usize> = world.a.all().iter().map(|entry| entry.unwrap().context).collect();
+    assert_eq!(contexts.len(), 5);
+    assert_eq!((&old[..], &swapped[..], &read[..]), (&[15, 106][..], &[30][..], &[1, 318][..]));
+    assert_eq!((word(&world, 0), word(&world, 1)), (1, 318));
+    world.atomic(AtomicOp::Sum, &[1], &[], None, 60, 6);
+    world.settle();
+    assert_eq!(world.a.next().unwrap().unwrap_err().cause, Cause::OutOfRange);
+    assert!(world.a.domain.is_quiet() && world.b.domain.is_quiet());
+}
+
+#[test]
+fn loss_neither_repeats_nor_reorders_atomics() {
+    let mut world = World::new(64, BOTH);
+    let mut state = 1u32;
+    world.a.lose(move |_, _| {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        (state >> 16) % 5 == 0
+    });
+    let results = vec![[0u64; 1]; 300];
+    for (number, result) in results.iter().enumerate() {
+        world.atomic(AtomicOp::Sum, &[1], &[], Some(result), 8, number);
+        if number % 3 == 0 {
+            world.atomic(AtomicOp::Bxor, &[1 << 40], &[], None, 16, 1000);
+        }
+    }
+    world.settle();
+    assert_eq!(world.a.all().iter().filter(|entry| entry.is_ok()).count(), 400);
+    let seen: Vec<u64> = results.iter().map(|result| result[0]).collect();
+    assert_eq!(seen, (0..300).collect::<Vec<u64>>());
+    assert_eq!(world.memory[8..16], 300u64.to_ne_bytes());
+    assert_eq!(world.memory[16..24], 0u64.to_ne_bytes());
+}
+
+#[test]
+fn closing_a_region_ends_reads_of_it_and_touches_it_no_more() {
+    let mut world = World::new(1 << 20, BOTH);
+    let back = vec![0; 1 << 20];
+    world.rma(RmaKind::Read, &back, &[at(0, 1 << 20)], None, 1, OpFlags::COMPLETION);
+    for _ in 0..3 {
+        world.a.domain.progress();
+        world.b.domain.progress();
+        world.a.time_passes(50);
+    }
+    assert!(world.a.next().is_none(), "under way");
+    world.b.domain.mr_close(world.region);
+    world.memory = Vec::new();
+    world.settle();
+    let failure = world.a.next().unwrap().unwrap_err();
+    assert_eq!((failure.completion.context, failure.cause), (1, Cause::BadKey));
+    assert!(world.a.domain.is_quiet() && world.b.domain.is_quiet());
+}
+
+#[test]
+fn a_fence_waits_for_what_came_before() {
+    let mut world = World::new(100_000, BOTH);
+    let (first, second) = (pattern(1, 90_000), pattern(2, 90_000));
+    let mut dropped = 0;
+    world.a.lose(move |_, _| {
+        dropped += 1;
+        dropped == 2
+    });
+    world.rma(RmaKind::Write, &first, &[at(0, 90_000)], None, 1, OpFlags::COMPLETION);
+    world.rma(RmaKind::Write, &second, &[at(0, 90_000)], None, 2, OpFlags::COMPLETION | OpFlags::FENCE);
+    world.settle();
+    let contexts: Vec<usize> = world.a.all().iter().map(|entry| entry.unwrap().context).collect();
+    assert_eq!(contexts, [1, 2]);
+    assert_eq!(world.memory[..90_000], second[..]);
+}
+
+#[test]
+fn ones_own_memory_is_a_target_like_any_other() {
+    let net = net();
+    let mut a = Node::new(&net, 1);
+    let to_a = a.domain.av_insert(a.av, a.address);
+    let memory = vec![0u8; 64];
+    let region = Region { slices: vec![slice(&memory)], access: BOTH, virtual_addresses: true };
+    let (_, key) = a.domain.mr_open(region, None).unwrap();
+    let message = pattern(1, 64);
+    let base = memory.as_ptr().addr() as u64;
+    let slices = [slice(&message)];
+    let remote = [RemoteSlice { key, offset: base, length: 64 }];
+    let write = RmaOp {
+        kind: RmaKind::Write,
+        destination: to_a,
+        slices: &slices,
+        remote: &remote,
+        data: Some(1),
+        context: 5,
+        flags: OpFlags::COMPLETION,
+    };
+    a.domain.rma(a.ep, &write).unwrap();
+    assert_eq!(memory, message);
+    assert_eq!(a.all().len(), 2);
+    let denied = RmaOp { remote: &[RemoteSlice { key, offset: base + 1, length: 64 }], ..write };
+    a.domain.rma(a.ep, &denied).unwrap();
+    assert_eq!(a.next().unwrap().unwrap_err().cause, Cause::OutOfRange);
+    assert!(a.domain.is_quiet());
+    assert_eq!(net.borrow().sent, 0);
+}
