@@ -67,6 +67,8 @@ pub(crate) struct Shared<S: Serialize> {
     pub(crate) family: Family,
     /// Keys of memory regions are ours to choose (`FI_MR_PROV_KEY`, `FI_MR_BASIC`).
     pub(crate) provider_keys: bool,
+    /// Peers name memory by its address here, not by its distance from the region's beginning (`FI_MR_VIRT_ADDR`, `FI_MR_BASIC`).
+    pub(crate) virtual_addresses: bool,
     _fabric: Arc<()>,
 }
 
@@ -229,6 +231,7 @@ struct Attributes {
     one_thread_at_a_time: bool,
     family: Family,
     provider_keys: bool,
+    virtual_addresses: bool,
 }
 
 impl Attributes {
@@ -242,6 +245,7 @@ impl Attributes {
             one_thread_at_a_time: attributes.threading == sys::FI_THREAD_DOMAIN,
             family,
             provider_keys: attributes.mr_mode & keys != 0,
+            virtual_addresses: attributes.mr_mode & (sys::FI_MR_BASIC | sys::FI_MR_VIRT_ADDR) != 0,
         })
     }
 }
@@ -258,6 +262,7 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         api_version: attributes.api_version,
         family: attributes.family,
         provider_keys: attributes.provider_keys,
+        virtual_addresses: attributes.virtual_addresses,
         _fabric: fabric,
     })
 }
@@ -327,8 +332,13 @@ unsafe fn control_trywait(fid: *mut sys::fid) -> c_int {
 mod tests {
     use super::*;
 
-    const ATTRIBUTES: Attributes =
-        Attributes { api_version: 0, one_thread_at_a_time: false, family: Family::Any, provider_keys: false };
+    const ATTRIBUTES: Attributes = Attributes {
+        api_version: 0,
+        one_thread_at_a_time: false,
+        family: Family::Any,
+        provider_keys: false,
+        virtual_addresses: false,
+    };
 
     fn panic_shuts_the_domain<S: Serialize>() {
         let shared = make::<S>(Arc::new(()), &ATTRIBUTES);
@@ -371,13 +381,13 @@ mod tests {
         info.domain_attr = &mut domain;
         info.addr_format = sys::FI_SOCKADDR_IN6;
         let read = Attributes::read(5, &info).expect("complete");
-        assert!(read.one_thread_at_a_time && read.provider_keys);
+        assert!(read.one_thread_at_a_time && read.provider_keys && read.virtual_addresses);
         assert_eq!((read.api_version, read.family), (5, Family::V6));
         domain.threading = sys::FI_THREAD_COMPLETION;
         domain.mr_mode = 0;
         info.domain_attr = &mut domain;
         let read = Attributes::read(5, &info).expect("complete");
-        assert!(!read.one_thread_at_a_time && !read.provider_keys);
+        assert!(!read.one_thread_at_a_time && !read.provider_keys && !read.virtual_addresses);
         info.addr_format = sys::FI_SOCKADDR_IB;
         assert_eq!(Attributes::read(5, &info).err(), Some(Errno::INVAL));
     }

@@ -24,6 +24,7 @@ macro_rules! errnos {
 }
 
 errnos! {
+    ACCES = FI_EACCES;
     ADDRNOTAVAIL = FI_EADDRNOTAVAIL;
     AGAIN = FI_EAGAIN;
     AVAIL = FI_EAVAIL;
@@ -103,6 +104,9 @@ impl From<Cause> for Errno {
             Cause::Version => Self::PROTONOSUPPORT,
             Cause::NoMemory => Self::NOMEM,
             Cause::NoAddress => Self::ADDRNOTAVAIL,
+            Cause::BadKey => Self::NOKEY,
+            Cause::AccessDenied | Cause::OutOfRange => Self::ACCES,
+            Cause::NotSupported => Self::OPNOTSUPP,
         }
     }
 }
@@ -122,6 +126,10 @@ pub(crate) fn provider_number(cause: Cause) -> c_int {
         Cause::EndpointClosed => 10,
         Cause::NoMemory => 11,
         Cause::NoAddress => 12,
+        Cause::BadKey => 13,
+        Cause::AccessDenied => 14,
+        Cause::OutOfRange => 15,
+        Cause::NotSupported => 16,
     }
 }
 
@@ -141,6 +149,10 @@ pub(crate) fn cause_text(number: c_int) -> &'static CStr {
         10 => c"the endpoint was closed first",
         11 => c"the memory ceiling of the endpoint was reached: post receives earlier or raise FI_RDGRAM_MEMORY_CEILING",
         12 => c"the sender is not in the address vector",
+        13 => c"the target has no memory region of this key: it was never registered, or it is closed",
+        14 => c"the target's memory region does not permit this access",
+        15 => c"the access is outside of the target's memory region",
+        16 => c"the target does not support this operation",
         _ => c"unknown provider error",
     }
 }
@@ -165,7 +177,7 @@ pub(crate) fn to_c_size(result: Result<usize>) -> isize {
 mod tests {
     use super::*;
 
-    const CAUSES: [Cause; 12] = [
+    const CAUSES: [Cause; 16] = [
         Cause::Truncated,
         Cause::Canceled,
         Cause::NoMessage,
@@ -178,6 +190,10 @@ mod tests {
         Cause::EndpointClosed,
         Cause::NoMemory,
         Cause::NoAddress,
+        Cause::BadKey,
+        Cause::AccessDenied,
+        Cause::OutOfRange,
+        Cause::NotSupported,
     ];
 
     #[test]
@@ -196,6 +212,10 @@ mod tests {
         assert_eq!(Errno::from(Cause::Truncated).number(), 265);
         assert_eq!(Errno::from(Cause::Canceled).number(), 125);
         assert_eq!(Errno::from(Cause::NoMessage).number(), 42);
+        assert_eq!(Errno::from(Cause::BadKey).number(), 266);
+        assert_eq!(Errno::from(Cause::AccessDenied).number(), 13);
+        assert_eq!(Errno::from(Cause::OutOfRange).number(), 13);
+        assert_eq!(Errno::from(Cause::NotSupported).number(), 95);
         assert_eq!(Errno::from(SubmitError::Again).negative(), -11);
         assert_eq!(Errno::from(SubmitError::BadState).negative(), -258);
         assert_eq!(to_c_size(Err(Errno::AVAIL)), -259);

@@ -71,7 +71,8 @@ unsafe fn register<S: Serialize>(
     let remote = access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE);
     let (id, key) = if remote {
         let requested = (!shared.provider_keys).then_some(registration.requested_key);
-        let region = Region { slices: slices(registration.pieces)?, access };
+        let virtual_addresses = shared.virtual_addresses;
+        let region = Region { slices: slices(registration.pieces)?, access, virtual_addresses };
         let opened = shared.with(|state| state.engine.mr_open(region, requested).map_err(|_| Errno::NOKEY));
         opened.map(|(id, key)| (Some(id), key))?
     } else {

@@ -89,9 +89,15 @@ fn needs_telling(cause: Cause) -> bool {
         | Cause::TimedOut
         | Cause::Version
         | Cause::NoMemory => true,
-        Cause::Truncated | Cause::Canceled | Cause::NoMessage | Cause::EndpointClosed | Cause::NoAddress => {
-            false
-        }
+        Cause::Truncated
+        | Cause::Canceled
+        | Cause::NoMessage
+        | Cause::EndpointClosed
+        | Cause::NoAddress
+        | Cause::BadKey
+        | Cause::AccessDenied
+        | Cause::OutOfRange
+        | Cause::NotSupported => false,
     }
 }
 
