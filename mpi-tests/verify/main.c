@@ -117,6 +117,18 @@ void check_value(int64_t actual, int64_t expected, const char *what)
     checks++;
 }
 
+void check_same(const void *actual, const void *expected, size_t length, const char *what)
+{
+    const uint8_t *one = actual, *other = expected;
+    if (memcmp(one, other, length) != 0) {
+        size_t at = 0;
+        while (one[at] == other[at])
+            at++;
+        fail("%s: byte %zu of %zu is 0x%02x, expected 0x%02x", what, at, length, one[at], other[at]);
+    }
+    checks++;
+}
+
 void check_status(const MPI_Status *status, int source, int tag, size_t bytes)
 {
     MPI_Count count;
@@ -214,6 +226,17 @@ int main(int argc, char **argv)
     run_list(datatype_tests, named, names);
     run_list(collective_tests, named, names);
     run_list(nonblocking_tests, named, names);
+    /*
+     * One-sided tests run when they are asked for by name: over providers without FI_RMA, MPICH 5.0.2 does
+     * one-sided communication by active messages and crashes in some of these, over tcp and sockets too.
+     */
+    if (named > 0 && names[0][0] != '-') {
+        run_list(onesided_tests, named, names);
+        run_list(epoch_tests, named, names);
+        run_list(window_tests, named, names);
+        run_list(accumulate_tests, named, names);
+        run_list(atomic_tests, named, names);
+    }
     current = "end";
     uint64_t all = 0;
     MPI(MPI_Reduce(&checks, &all, 1, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD));

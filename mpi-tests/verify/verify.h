@@ -50,6 +50,7 @@ void check_untouched(const void *buffer, size_t length, const char *where);
 /* One 64-bit value of a stream, for reductions. */
 int64_t value_of(struct stream stream, size_t index);
 void check_value(int64_t actual, int64_t expected, const char *what);
+void check_same(const void *actual, const void *expected, size_t length, const char *what);
 /* The status of a receive. */
 void check_status(const MPI_Status *status, int source, int tag, size_t bytes);
 
@@ -70,6 +71,6 @@ struct test {
 };
 /* One list per file, each ended by an entry without a name. */
 extern const struct test sending_tests[], receiving_tests[], datatype_tests[], collective_tests[],
-    nonblocking_tests[];
+    nonblocking_tests[], onesided_tests[], epoch_tests[], window_tests[], accumulate_tests[], atomic_tests[];
 
 #endif
