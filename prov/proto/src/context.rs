@@ -44,6 +44,8 @@ pub struct Context<T, C = TolerantAimd> {
     /// A packet came that names this context and carries its cookie: the peer knows us.
     established: bool,
     dead: Option<Death>,
+    /// RESETs of a peer never heard that say it speaks another version.
+    version_refusals: u8,
     events: VecDeque<Event<T>>,
     counters: Counters,
 
@@ -118,6 +120,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             peer: None,
             established: false,
             dead: None,
+            version_refusals: 0,
             events: VecDeque::new(),
             counters: Counters::default(),
             tx: TxWindow::new(local.initial_psn),

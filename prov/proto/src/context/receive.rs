@@ -14,6 +14,9 @@ use crate::rx::{Arrival, RxWindow};
 use crate::time::{Instant, Moment};
 use crate::tx::State;
 
+/// Refusals of our version that are believed.
+const VERSION_REFUSALS: u8 = 3;
+
 /// An acknowledgement as it applies to single packets.
 #[derive(Clone, Copy)]
 struct Acknowledgement {
@@ -89,10 +92,20 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return;
         }
         match reset.reason {
-            ResetReason::Version => self.die(Death::Version),
-            // A packet for our predecessor, received late, made us join what the peer had given up.
-            ResetReason::UnknownContext if !self.established && self.peer.is_some() => self.unjoin(),
-            ResetReason::UnknownContext => self.die(Death::Restarted),
+            ResetReason::Version => self.on_version_refused(),
+            ResetReason::UnknownContext => self.contradicted(reset.incarnation),
+        }
+    }
+
+    /// Damage can make our version another one, before any integrity field is looked at. So a peer that was heard speaks ours, and one that was not is asked a few times.
+    fn on_version_refused(&mut self) {
+        if self.peer.is_some() {
+            self.counters.faults += 1;
+            return;
+        }
+        self.version_refusals += 1;
+        if self.version_refusals >= VERSION_REFUSALS {
+            self.die(Death::Version);
         }
     }
 
@@ -181,8 +194,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         match (self.peer, syn) {
             (Some(peer), Some(syn)) if !same_peer(&peer, syn) => {
                 // It names us and is of another context: only the record that we joined can be the late one. It comes again.
-                if knows_us && !self.established {
-                    self.unjoin();
+                if knows_us && !self.established && syn.incarnation >= peer.incarnation {
+                    self.contradicted(syn.incarnation);
                 }
                 return Err(PeerFault::Stale);
             }
@@ -215,9 +228,15 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         Ok(())
     }
 
-    /// Forgets the record joined and what came with it: see [`Event::Unjoined`].
-    fn unjoin(&mut self) {
-        let Some(peer) = self.peer.take() else { return };
+    /// The peer, in this incarnation, has no such context (any more). If it never showed that it knows us, a packet for our predecessor, received late, made us
+    /// join what it had given up: see [`Event::Unjoined`]. But answers to another incarnation, whose numbers for messages mean nothing to this one, may be on
+    /// their way already, and a PSN's content never changes: then the context is over.
+    fn contradicted(&mut self, incarnation: u64) {
+        let Some(peer) = self.peer.filter(|peer| !self.established && peer.incarnation == incarnation) else {
+            self.die(Death::Restarted);
+            return;
+        };
+        self.peer = None;
         self.rx = None;
         self.echo = None;
         self.ack_need = AckNeed::No;

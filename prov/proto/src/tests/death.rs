@@ -173,9 +173,29 @@ fn a_version_reset_answers_the_first_packets() {
     let psn = local(0, 1000).initial_psn;
     let at = world.at();
     let reset = Reset { psn, cookie: 0, incarnation: 1, reason: ResetReason::Version };
-    world.hosts[0].context.on_reset(at, &reset);
+    for _ in 0..3 {
+        assert_eq!(world.hosts[0].context.is_dead(), None, "one may answer a damaged packet");
+        world.hosts[0].context.on_reset(at, &reset);
+    }
     world.run_for(MS);
     assert_dead(&mut world, 0, Death::Version);
+}
+
+#[test]
+fn a_peer_that_was_heard_speaks_our_version() {
+    let mut world = World::new(1);
+    world.establish();
+    world.hosts[1].asleep_until = world.now + SECOND;
+    world.post(0, 3, 1000);
+    world.run_for(MS);
+    let at = world.at();
+    let (psn, cookie) = (local(0, 1000).initial_psn.add(2), local(1, 0).cookie);
+    for _ in 0..10 {
+        let reset = Reset { psn, cookie, incarnation: 1001, reason: ResetReason::Version };
+        world.hosts[0].context.on_reset(at, &reset);
+    }
+    assert!(world.run_until(World::is_quiet, SECOND * 3));
+    world.assert_complete();
 }
 
 #[test]
@@ -304,6 +324,14 @@ fn a_reset_unjoins_what_a_late_packet_joined() {
     let cookie = local(1, 0).cookie;
     restarted.on_reset(at, &Reset { psn, cookie, incarnation: 1001, reason: ResetReason::UnknownContext });
     assert_unjoined_and_alive(at, restarted, peer, psn);
+}
+
+#[test]
+fn another_incarnation_than_the_one_joined_ends_the_context() {
+    let (at, mut restarted, _, psn) = joined_too_late();
+    let cookie = local(1, 0).cookie;
+    restarted.on_reset(at, &Reset { psn, cookie, incarnation: 1002, reason: ResetReason::UnknownContext });
+    assert_eq!(restarted.is_dead(), Some(Death::Restarted), "answers to the former one may be on their way");
 }
 
 #[test]
