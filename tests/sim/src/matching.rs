@@ -31,6 +31,8 @@ fn no_message_overtakes(model: &Model, sender: LifeId, receiver: usize) -> Resul
             }
             let fine = match early.taken {
                 Some(taken) if !taken.is_exact() => true,
+                // An endpoint that ended may have matched it, and nobody read that any more.
+                Some(taken) if model.life_of(taken.by) != model.life_of(took_late.by) => true,
                 Some(taken) if taken.by == took_late.by => taken.offset <= took_late.offset,
                 Some(taken) => model.taker(taken.by).1 < posted,
                 None => !early.certain,

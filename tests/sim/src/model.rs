@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rdgram_engine::{Cause, OpFlags, Peek, TagMatch};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, NAMED_LENGTH};
 use crate::net::Nanos;
 
 /// Index of an operation in the order of submission over the whole run.
@@ -82,6 +82,10 @@ pub struct Report {
     pub length: usize,
     /// The node that is named as its source, if one is.
     pub source: Option<usize>,
+    /// Its first bytes.
+    pub head: [u8; NAMED_LENGTH],
+    /// How many of them are known.
+    pub head_length: usize,
 }
 
 /// A send. Its [`OpId`] is the name of the message.
@@ -216,7 +220,7 @@ pub struct Model {
     pub lives: Vec<Life>,
     /// Messages that must still arrive, per node: untagged, tagged.
     pub inbound: Vec<[Vec<OpId>; 2]>,
-    /// Pairs of lives that have met: the second received a message that the first sent after the second had been opened.
+    /// Pairs of lives that have met: the second acknowledged a message that the first sent after the second had been opened.
     pub met: BTreeSet<(LifeId, LifeId)>,
     order: Order,
 }
@@ -286,10 +290,11 @@ impl Model {
         self.ops[op].life()
     }
 
-    /// A message was received by a life.
-    pub fn meet(&mut self, op: OpId, receiver: LifeId) {
-        let opened = self.lives[receiver].opened;
-        if let Some(message) = self.message(op).filter(|message| message.submitted > opened) {
+    /// A message was acknowledged. If it was sent since its receiver's present life began, only that life can have done so.
+    pub fn meet(&mut self, op: OpId) {
+        let Some(message) = self.message(op) else { return };
+        let Some(receiver) = self.lives.iter().rposition(|life| life.node == message.to) else { return };
+        if message.submitted > self.lives[receiver].opened {
             let sender = message.life;
             self.met.insert((sender, receiver));
         }

@@ -115,6 +115,10 @@ impl Oracle {
         }
         message.outcome = Outcome::Done;
         let buffer = message.buffer.take();
+        if !message.flags.intersects(OpFlags::INJECT | OpFlags::INJECT_COMPLETE) {
+            model.meet(op);
+        }
+        let Some(message) = model.message(op) else { unreachable!("checked by the caller") };
         if message.flags.contains(OpFlags::MATCH_COMPLETE) {
             was_wanted(model, op)?;
         }
@@ -211,9 +215,7 @@ impl Oracle {
                 }
                 let report = report_of(completion, reader, wanted, completion.length)?;
                 let saw = match how {
-                    Peek::Look => {
-                        find(model, reader, &report, None).map(|(message, exact)| exact.then_some(message))?
-                    }
+                    Peek::Look => find(model, reader, &report)?,
                     Peek::Discard => Some(self.take(model, reader, op, &report, None)?),
                     Peek::Claim => None,
                 };
@@ -374,9 +376,11 @@ impl Oracle {
         place: Option<(&Buffer, Range<usize>)>,
     ) -> Result<OpId, String> {
         let offset = place.as_ref().map_or(0, |(_, range)| range.start);
-        let contents = place
-            .map(|(buffer, range)| buffer.gather(range.start..range.end.min(range.start + NAMED_LENGTH)));
-        let (op, exact) = find(model, reader, report, contents.as_deref())?;
+        let report = &with_head(*report, place);
+        let (op, exact) = match find(model, reader, report)? {
+            Some(op) => (op, true),
+            None => (make_room(model, reader, report, &mut Vec::new()).ok_or_else(|| unsent(report))?, false),
+        };
         let (wanted, _) = model.taker(by);
         let wanted = *wanted;
         let origin = model.message(op).map(|message| model.origin(message)).ok_or("not a message")?;
@@ -386,24 +390,24 @@ impl Oracle {
         let read = model.tick();
         self.last_taken = exact.then_some(op);
         let told = (!exact).then_some(*report);
-        model.meet(op, reader.life);
         let Some(message) = model.message_mut(op) else { unreachable!("found above") };
         let before = message.taken.replace(Taken { by, offset, read, told });
         model.expect_no_longer(op);
         match before {
             None => Ok(op),
             // First contact costs no round trip, so what an endpoint took before it ended, unacknowledged, is sent to its successor again: another process.
-            Some(other) if model.life_of(other.by) != reader.life => Ok(op),
+            Some(other) if model.life_of(other.by) != reader.life => {
+                give(model, op, other);
+                Ok(op)
+            }
             Some(other) => {
                 let Some(report) = other.told.filter(|_| exact) else {
                     return Err(format!("message {op} was delivered twice: before, to {}", other.by));
                 };
                 // That one was only like it: it has to have been another.
-                let (instead, _) = find(model, reader, &report, None)?;
-                if let Some(message) = model.message_mut(instead) {
-                    message.taken = Some(other);
-                }
-                model.expect_no_longer(instead);
+                let instead =
+                    make_room(model, reader, &report, &mut vec![op]).ok_or_else(|| unsent(&report))?;
+                give(model, instead, other);
                 Ok(op)
             }
         }
@@ -423,50 +427,80 @@ fn report_of(
         data: completion.flags.contains(CompletionFlags::REMOTE_CQ_DATA).then_some(completion.data),
         length,
         source: reader.source,
+        head: [0; NAMED_LENGTH],
+        head_length: 0,
     })
 }
 
-/// The message that a report is about, and whether that is certain: by its data, by its tag, by its contents, or any that is like it.
-fn find(
-    model: &Model,
-    reader: Reader,
-    report: &Report,
-    contents: Option<&[u8]>,
-) -> Result<(OpId, bool), String> {
-    let by_tag = report.tag.map(|tag| tag >> TAG_BITS).filter(|name| *name > 0).map(|name| name - 1);
-    let name = report.data.or(by_tag).or_else(|| contents.and_then(named));
-    let fits = |op: OpId| {
-        model.message(op).is_some_and(|message| {
-            message.to == reader.node
-                && message.tag == report.tag
-                && message.data == report.data
-                && message.length == report.length
-                && report.source.is_none_or(|source| source == model.origin(message))
-        })
-    };
-    match name {
-        Some(name) => {
-            let op = OpId::try_from(name).map_err(|_| "contents of no message")?;
-            if fits(op) {
-                return Ok((op, true));
-            }
-            let other = model.message(op).map(|m| (m.to, m.tag, m.data, m.length, model.origin(m)));
-            Err(format!("{report:?} is not message {op}: {other:x?}"))
-        }
-        None => model
-            .messages()
-            .find(|(op, message)| message.taken.is_none() && fits(*op) && begins_with(*op, contents))
-            .map(|(op, _)| (op, false))
-            .ok_or_else(|| format!("a message that nobody sent, or once too often: {report:?}")),
+/// The report with what the memory shows of the message.
+fn with_head(mut report: Report, place: Option<(&Buffer, Range<usize>)>) -> Report {
+    if let Some((buffer, range)) = place {
+        let head = buffer.gather(range.start..range.end.min(range.start + NAMED_LENGTH));
+        report.head[..head.len()].copy_from_slice(&head);
+        report.head_length = head.len();
     }
+    report
 }
 
-/// Whether a message begins with these bytes, as far as they are known.
-fn begins_with(message: OpId, contents: Option<&[u8]>) -> bool {
-    let Some(contents) = contents else { return true };
-    let mut expected = vec![0; contents.len()];
-    pattern(message as u64, &mut expected);
-    expected == contents
+/// The message that a report names, by its data, its tag or its contents; `None` when it names none.
+fn find(model: &Model, reader: Reader, report: &Report) -> Result<Option<OpId>, String> {
+    let by_tag = report.tag.map(|tag| tag >> TAG_BITS).filter(|name| *name > 0).map(|name| name - 1);
+    let by_contents = || named(&report.head[..report.head_length]);
+    let Some(name) = report.data.or(by_tag).or_else(by_contents) else { return Ok(None) };
+    let op = OpId::try_from(name).map_err(|_| "contents of no message")?;
+    if fits(model, reader, report, op) {
+        return Ok(Some(op));
+    }
+    let other = model.message(op).map(|m| (m.to, m.tag, m.data, m.length, model.origin(m)));
+    Err(format!("{report:?} is not message {op}: {other:x?}"))
+}
+
+/// Whether a report may be about a message.
+fn fits(model: &Model, reader: Reader, report: &Report, op: OpId) -> bool {
+    let mut head = [0; NAMED_LENGTH];
+    pattern(op as u64, &mut head);
+    model.message(op).is_some_and(|message| {
+        message.to == reader.node
+            && message.tag == report.tag
+            && message.data == report.data
+            && message.length == report.length
+            && report.source.is_none_or(|source| source == model.origin(message))
+            && head[..report.head_length] == report.head[..report.head_length]
+    })
+}
+
+/// A message that fits a report which names none, and is not taken: if need be, by giving others, whose reports name none either, different ones. `tried` are out of question.
+fn make_room(model: &mut Model, reader: Reader, report: &Report, tried: &mut Vec<OpId>) -> Option<OpId> {
+    let candidates: Vec<OpId> =
+        model.messages().map(|(op, _)| op).filter(|op| fits(model, reader, report, *op)).collect();
+    for op in candidates {
+        if tried.contains(&op) {
+            continue;
+        }
+        tried.push(op);
+        let Some(other) = model.message(op)?.taken else { return Some(op) };
+        let Some(told) = other.told else { continue };
+        if let Some(instead) = make_room(model, reader, &told, tried) {
+            give(model, instead, other);
+            if let Some(message) = model.message_mut(op) {
+                message.taken = None;
+            }
+            return Some(op);
+        }
+    }
+    None
+}
+
+/// Notes who took a message after all.
+fn give(model: &mut Model, op: OpId, taken: Taken) {
+    if let Some(message) = model.message_mut(op) {
+        message.taken = Some(taken);
+    }
+    model.expect_no_longer(op);
+}
+
+fn unsent(report: &Report) -> String {
+    format!("a message that nobody sent, or once too often: {report:?}")
 }
 
 /// The operation that a completion belongs to.
