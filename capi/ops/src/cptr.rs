@@ -5,7 +5,8 @@
 use core::ffi::{CStr, c_char, c_void};
 
 use libc::iovec;
-use rdgram_engine::{IOV_LIMIT, UserSlice};
+use rdgram_engine::{IOV_LIMIT, RemoteSlice, UserSlice};
+use rdgram_sys as sys;
 
 use crate::errno::{Errno, Result};
 
@@ -130,10 +131,68 @@ impl Slices {
         Ok(Self { slices, count })
     }
 
+    /// The pieces of a vector of elements of `size` bytes.
+    ///
+    /// # Safety
+    /// `ioc` points to `count` entries; for each the promise of [`UserSlice::new`].
+    #[inline]
+    pub(crate) unsafe fn elements(ioc: *const sys::fi_ioc, count: usize, size: usize) -> Result<Self> {
+        if count > IOV_LIMIT {
+            return Err(Errno::INVAL);
+        }
+        let mut slices = [UserSlice::empty(); IOV_LIMIT];
+        // SAFETY: the application's promise.
+        let ioc = unsafe { array(ioc, count) }?;
+        for (slice, piece) in slices.iter_mut().zip(ioc) {
+            let length = piece.count.checked_mul(size).ok_or(Errno::MSGSIZE)?;
+            // SAFETY: the application's promise.
+            *slice = unsafe { UserSlice::new(piece.addr.cast(), length) };
+        }
+        Ok(Self { slices, count })
+    }
+
     /// What the engine is given.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[UserSlice] {
         &self.slices[..self.count]
+    }
+}
+
+/// The target's side of an RMA operation, on the stack likewise.
+pub(crate) struct RemoteSlices {
+    slices: [RemoteSlice; IOV_LIMIT],
+    count: usize,
+}
+
+impl RemoteSlices {
+    /// The pieces of an RMA vector. More than [`IOV_LIMIT`] are refused, and none.
+    ///
+    /// # Safety
+    /// `iov` points to `count` entries.
+    #[inline]
+    pub(crate) unsafe fn many(iov: *const sys::fi_rma_iov, count: usize) -> Result<Self> {
+        if count > IOV_LIMIT || count == 0 {
+            return Err(Errno::INVAL);
+        }
+        let mut slices = [RemoteSlice::default(); IOV_LIMIT];
+        // SAFETY: the application's promise.
+        let iov = unsafe { array(iov, count) }?;
+        for (slice, piece) in slices.iter_mut().zip(iov) {
+            *slice = RemoteSlice { key: piece.key, offset: piece.addr, length: piece.len as u64 };
+        }
+        Ok(Self { slices, count })
+    }
+
+    /// What the engine is given.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[RemoteSlice] {
+        &self.slices[..self.count]
+    }
+
+    /// Bytes of all pieces; nothing for an impossible sum.
+    #[inline]
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.as_slice().iter().try_fold(0_u64, |sum, slice| sum.checked_add(slice.length))
     }
 }
 

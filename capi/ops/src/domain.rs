@@ -19,7 +19,7 @@ use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Face, Object};
 use crate::guard::{Bomb, entry};
 use crate::wait::Waits;
-use crate::{av, cntr, cptr, cq, ep, exit, mr, stubs};
+use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, stubs};
 
 /// The engine over the real world.
 pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
@@ -181,7 +181,7 @@ impl<S: Serialize> Tables<S> {
             poll_open: Some(stubs::int3),
             stx_ctx: Some(stubs::int4),
             srx_ctx: Some(stubs::int4),
-            query_atomic: Some(stubs::int5),
+            query_atomic: Some(atomic::query),
             query_collective: Some(stubs::int4),
             endpoint2: Some(ep::open2::<S>),
         },

@@ -15,7 +15,9 @@ use core::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 
-use rdgram_engine::{AvId, CntrId, CounterEvents, CqId, Datapath as _, Direction, EpConfig, EpId, OpFlags};
+use rdgram_engine::{
+    ATOMIC_MAX, AvId, CntrId, CounterEvents, CqId, Datapath as _, Direction, EpConfig, EpId, OpFlags,
+};
 use rdgram_host::HostDatapath;
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
@@ -32,7 +34,7 @@ use crate::flags::{self, Reporting};
 use crate::guard::entry;
 use crate::info::offer;
 use crate::param::settings;
-use crate::{cm, cptr, msg, stubs, tagged};
+use crate::{atomic, cm, cptr, msg, rma, stubs, tagged};
 use attributes::{Attributes, Needs, choose_address, config, open_socket};
 
 /// `fid_ep`.
@@ -49,13 +51,17 @@ unsafe impl<S: Serialize> Object for Ep<S> {
     const CLASS: usize = fid::class_of(sys::FI_CLASS_EP);
 }
 
-/// Untagged or tagged messages.
+/// What an operation is: each kind has its own limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `fi_msg(3)`.
     Untagged,
     /// `fi_tagged(3)`.
     Tagged,
+    /// `fi_rma(3)`.
+    Rma,
+    /// `fi_atomic(3)`.
+    Atomic,
 }
 
 impl Kind {
@@ -63,18 +69,18 @@ impl Kind {
     #[inline]
     pub(crate) fn tag(self, tag: u64) -> Option<u64> {
         match self {
-            Self::Untagged => None,
             Self::Tagged => Some(tag),
+            Self::Untagged | Self::Rma | Self::Atomic => None,
         }
     }
 }
 
-/// What bounds one kind of messages, bytes.
+/// What bounds one kind of operations, bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Largest message.
+    /// Largest message, or bytes of the target's memory that one operation touches.
     pub(crate) message: usize,
-    /// Largest injected message.
+    /// Largest injected one.
     pub(crate) inject: usize,
 }
 
@@ -111,7 +117,8 @@ pub(crate) struct EpState {
     pub(crate) rx: Way,
     /// Receives match by source too (FI_DIRECTED_RECV).
     pub(crate) directed: bool,
-    limits: [Limits; 2],
+    /// By [`Kind`].
+    limits: [Limits; 4],
     needs: Needs,
     sizes: Sizes,
     av: Option<(AvId, Arc<()>)>,
@@ -136,10 +143,10 @@ impl EpState {
         }
     }
 
-    /// What bounds messages of a kind.
+    /// What bounds operations of a kind.
     #[inline]
     pub(crate) fn limits(&self, kind: Kind) -> Limits {
-        self.limits[usize::from(kind == Kind::Tagged)]
+        self.limits[kind as usize]
     }
 
     /// Completions of either direction go to this queue.
@@ -243,9 +250,9 @@ impl<S: Serialize> Tables<S> {
             ops: fid::table(&Self::EP.base),
             cm: fid::table(cm::Tables::<S>::CM),
             msg: fid::table(msg::Tables::<S>::MSG),
-            rma: fid::table(stubs::RMA),
+            rma: fid::table(rma::Tables::<S>::RMA),
             tagged: fid::table(tagged::Tables::<S>::TAGGED),
-            atomic: fid::table(stubs::ATOMIC),
+            atomic: fid::table(atomic::Tables::<S>::ATOMIC),
             collective: fid::table(stubs::COLLECTIVE),
         }
     }
@@ -297,8 +304,9 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
 fn make(attributes: &Attributes, family: Family) -> Result<EpState> {
     let settings = settings();
     let datapath = open_socket(choose_address(attributes.source, family, settings)?, settings)?;
-    let config = config(settings, attributes.inject);
+    let config = config(settings, attributes.inject, attributes.orders);
     let limits = Limits { message: offer::MESSAGE_MAX, inject: config.inject_max };
+    let atomics = Limits { message: ATOMIC_MAX, inject: config.inject_max.min(ATOMIC_MAX) };
     let way =
         |op_flags| Way { op_flags, reporting: Reporting::default(), call: OpFlags::empty(), queue: None };
     let mut state = EpState {
@@ -308,7 +316,7 @@ fn make(attributes: &Attributes, family: Family) -> Result<EpState> {
         tx: way(attributes.tx_op_flags),
         rx: way(attributes.rx_op_flags),
         directed: attributes.caps & sys::FI_DIRECTED_RECV != 0,
-        limits: [limits; 2],
+        limits: [limits, limits, limits, atomics],
         needs: attributes.needs(),
         sizes: Sizes { tx: attributes.tx_size, rx: attributes.rx_size },
         av: None,

@@ -2,7 +2,7 @@
 //!
 //! Responsible for rejecting what is not known. A flag that is not listed here is refused, never ignored: a provider that ignores a flag lies about what it did.
 
-use rdgram_engine::{Access, CompletionFlags, CounterEvents, OpFlags, Peek};
+use rdgram_engine::{Access, CompletionFlags, CounterEvents, OpFlags, Orders, Peek};
 use rdgram_sys as sys;
 
 use crate::errno::{Errno, Result};
@@ -30,6 +30,12 @@ const SEND_KNOWN: u64 = sys::FI_INJECT_COMPLETE
     | sys::FI_COMPLETION
     | sys::FI_REMOTE_CQ_DATA
     | sys::FI_PRIORITY;
+
+/// What a read may carry: it brings bytes, so there is nothing to inject and nobody at the target to tell.
+const READ_KNOWN: u64 = SEND_KNOWN & !(sys::FI_INJECT | sys::FI_REMOTE_CQ_DATA);
+
+/// What an atomic may carry.
+const ATOMIC_KNOWN: u64 = SEND_KNOWN & !sys::FI_REMOTE_CQ_DATA;
 
 /// What a receive of untagged messages may carry.
 const RECV_KNOWN: u64 = sys::FI_COMPLETION | sys::FI_MORE | sys::FI_MULTI_RECV;
@@ -64,10 +70,27 @@ impl Reporting {
     }
 }
 
-/// The flags of a send, from `fi_sendmsg` and its kin or from `op_flags`.
+/// The flags of a send or a write, from `fi_sendmsg` and its kin or from `op_flags`.
 #[inline]
 pub(crate) fn send(flags: u64, reporting: Reporting) -> Result<OpFlags> {
-    if flags & !SEND_KNOWN != 0 {
+    transmit(flags, SEND_KNOWN, reporting)
+}
+
+/// The flags of `fi_readmsg`, and of `fi_fetch_atomicmsg` and its kin: what fetches old values is a read.
+#[inline]
+pub(crate) fn read(flags: u64, reporting: Reporting) -> Result<OpFlags> {
+    transmit(flags, READ_KNOWN, reporting)
+}
+
+/// The flags of `fi_atomicmsg`.
+#[inline]
+pub(crate) fn atomic(flags: u64, reporting: Reporting) -> Result<OpFlags> {
+    transmit(flags, ATOMIC_KNOWN, reporting)
+}
+
+#[inline]
+fn transmit(flags: u64, known: u64, reporting: Reporting) -> Result<OpFlags> {
+    if flags & !known != 0 {
         return Err(Errno::BADFLAGS);
     }
     let mut result = reporting.completion(flags);
@@ -77,21 +100,27 @@ pub(crate) fn send(flags: u64, reporting: Reporting) -> Result<OpFlags> {
     Ok(result)
 }
 
-/// Adds the level of an operation of `length` bytes that named none: as soon as the buffer may be reused for what is small enough to be copied, else when
+/// The levels, any of which may be named.
+const ANY_LEVEL: OpFlags = OpFlags::INJECT_COMPLETE
+    .union(OpFlags::TRANSMIT_COMPLETE)
+    .union(OpFlags::DELIVERY_COMPLETE)
+    .union(OpFlags::MATCH_COMPLETE);
+
+/// Adds the level of a send of `length` bytes that named none: as soon as the buffer may be reused for what is small enough to be copied, else when
 /// the peer's endpoint has it.
 #[inline]
 pub(crate) fn with_level(flags: OpFlags, length: usize, inject_max: usize) -> OpFlags {
-    const ANY: OpFlags = OpFlags::INJECT_COMPLETE
-        .union(OpFlags::TRANSMIT_COMPLETE)
-        .union(OpFlags::DELIVERY_COMPLETE)
-        .union(OpFlags::MATCH_COMPLETE);
-    if flags.intersects(ANY) {
-        flags
-    } else if length <= inject_max {
+    if length <= inject_max && !flags.intersects(ANY_LEVEL) {
         flags | OpFlags::INJECT_COMPLETE
     } else {
-        flags | OpFlags::TRANSMIT_COMPLETE
+        with_target_level(flags)
     }
+}
+
+/// Adds the level of a one-sided operation that named none: the target may refuse it, so its completion waits for the target.
+#[inline]
+pub(crate) fn with_target_level(flags: OpFlags) -> OpFlags {
+    if flags.intersects(ANY_LEVEL) { flags } else { flags | OpFlags::TRANSMIT_COMPLETE }
 }
 
 /// The flags of an untagged receive.
@@ -204,6 +233,20 @@ pub(crate) fn counter_events(flags: u64) -> Result<CounterEvents> {
     if rest == 0 { Ok(events) } else { Err(Errno::BADFLAGS) }
 }
 
+/// The orders of `fi_tx_attr.msg_order` that cost something. Those among RMA operations alone are kept as part of those among all.
+pub(crate) fn orders(msg_order: u64) -> Orders {
+    const AMONG_RMA: [(u64, Orders); 4] = [
+        (sys::FI_ORDER_RMA_RAR, Orders::RAR),
+        (sys::FI_ORDER_RMA_RAW, Orders::RAW),
+        (sys::FI_ORDER_RMA_WAR, Orders::WAR),
+        (sys::FI_ORDER_RMA_WAW, Orders::WAW),
+    ];
+    #[allow(clippy::cast_possible_truncation, reason = "the bits of the type are libfabric's lowest")]
+    let among_all = Orders::from_bits_truncate(msg_order as u16);
+    let among_rma = AMONG_RMA.into_iter().filter(|(bit, _)| msg_order & bit != 0);
+    among_rma.fold(among_all, |orders, (_, order)| orders | order)
+}
+
 /// What a region is registered for.
 pub(crate) fn access(access: u64) -> Result<Access> {
     const KNOWN: [(u64, Access); 6] = [
@@ -244,6 +287,8 @@ mod tests {
     fn every_unknown_bit_is_refused() {
         for bit in (0..64).map(|shift| 1_u64 << shift) {
             assert_eq!(send(bit, NONE).is_err(), bit & SEND_KNOWN == 0, "send {bit:#x}");
+            assert_eq!(read(bit, NONE).is_err(), bit & READ_KNOWN == 0, "read {bit:#x}");
+            assert_eq!(atomic(bit, NONE).is_err(), bit & ATOMIC_KNOWN == 0, "atomic {bit:#x}");
             assert_eq!(recv(bit, NONE).is_err(), bit & RECV_KNOWN == 0, "recv {bit:#x}");
             // FI_DISCARD is known but says nothing alone.
             let tagged = bit & TAGGED_RECV_KNOWN != 0 && bit != sys::FI_DISCARD;
@@ -256,6 +301,8 @@ mod tests {
         assert_eq!(with_level(OpFlags::empty(), 8, 64), OpFlags::INJECT_COMPLETE);
         assert_eq!(with_level(OpFlags::empty(), 65, 64), OpFlags::TRANSMIT_COMPLETE);
         assert_eq!(with_level(OpFlags::DELIVERY_COMPLETE, 8, 64), OpFlags::DELIVERY_COMPLETE);
+        assert_eq!(with_target_level(OpFlags::INJECT), OpFlags::INJECT | OpFlags::TRANSMIT_COMPLETE);
+        assert_eq!(with_target_level(OpFlags::INJECT_COMPLETE), OpFlags::INJECT_COMPLETE);
         let both = send(sys::FI_MATCH_COMPLETE | sys::FI_DELIVERY_COMPLETE, NONE);
         assert_eq!(both, Ok(OpFlags::MATCH_COMPLETE | OpFlags::DELIVERY_COMPLETE));
     }
@@ -282,6 +329,26 @@ mod tests {
             completion(CompletionFlags::all()).count_ones(),
             CompletionFlags::all().bits().count_ones()
         );
+    }
+
+    #[test]
+    fn orders_that_always_hold_cost_nothing() {
+        assert_eq!(orders(sys::FI_ORDER_SAS | sys::FI_ORDER_ATOMIC_WAW), Orders::empty());
+        assert_eq!(orders(sys::FI_ORDER_SAW | sys::FI_ORDER_WAW), Orders::SAW | Orders::WAW);
+        assert_eq!(orders(sys::FI_ORDER_RMA_RAW), Orders::RAW);
+        let named = [
+            (sys::FI_ORDER_RAR, Orders::RAR),
+            (sys::FI_ORDER_RAW, Orders::RAW),
+            (sys::FI_ORDER_RAS, Orders::RAS),
+            (sys::FI_ORDER_WAR, Orders::WAR),
+            (sys::FI_ORDER_WAW, Orders::WAW),
+            (sys::FI_ORDER_WAS, Orders::WAS),
+            (sys::FI_ORDER_SAR, Orders::SAR),
+            (sys::FI_ORDER_SAW, Orders::SAW),
+        ];
+        for (theirs, ours) in named {
+            assert_eq!(u64::from(ours.bits()), theirs);
+        }
     }
 
     #[test]

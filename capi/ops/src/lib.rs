@@ -14,6 +14,7 @@
 //! | `stubs` | every slot of what is not offered |
 
 mod address;
+mod atomic;
 mod av;
 mod cm;
 mod cntr;
@@ -34,6 +35,7 @@ mod mr;
 mod msg;
 mod param;
 mod provider;
+mod rma;
 mod stubs;
 mod tagged;
 mod transfer;

@@ -7,10 +7,11 @@ use core::marker::PhantomData;
 use std::sync::Arc;
 
 use libc::iovec;
-use rdgram_engine::{Access, MrId, Region, UserSlice};
+use rdgram_engine::{Access, CounterEvents, MrId, Region, UserSlice};
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
+use crate::cntr::Cntr;
 use crate::domain::{Domain, Shared};
 use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Child, Object};
@@ -40,7 +41,7 @@ struct Tables<S>(PhantomData<S>);
 
 impl<S: Serialize> Tables<S> {
     const FID: &'static sys::fi_ops =
-        &sys::fi_ops { close: Some(close::<S>), bind: Some(bind), control: Some(control), ..stubs::FID };
+        &sys::fi_ops { close: Some(close::<S>), bind: Some(bind::<S>), control: Some(control), ..stubs::FID };
 }
 
 /// What of a registration counts, whichever call it came by.
@@ -193,15 +194,41 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     })
 }
 
-/// `fi_mr_bind`: endpoints need no binding (FI_MR_ENDPOINT is not asked for) and are accepted; there is no FI_RMA_EVENT to bind a counter for.
-unsafe extern "C" fn bind(_fid: *mut sys::fid, bfid: *mut sys::fid, flags: u64) -> c_int {
+/// `fi_mr_bind`: counters of peers' accesses (FI_RMA_EVENT). Endpoints need no binding (FI_MR_ENDPOINT is not asked for) and are accepted.
+unsafe extern "C" fn bind<S: Serialize>(fid: *mut sys::fid, bfid: *mut sys::fid, flags: u64) -> c_int {
     const EP: usize = fid::class_of(sys::FI_CLASS_EP);
+    const CNTR: usize = fid::class_of(sys::FI_CLASS_CNTR);
     entry(|| {
-        if bfid.is_null() || flags != 0 {
+        // SAFETY: called through the table of this type.
+        let mr = unsafe { fid::object::<Mr<S>>(fid.cast()) };
+        if bfid.is_null() {
             return Errno::INVAL.negative();
         }
         // SAFETY: the application binds a live fid.
-        if unsafe { fid::class(bfid) } == EP { 0 } else { -sys::FI_ENOSYS }
+        match unsafe { fid::class(bfid) } {
+            EP if flags == 0 => 0,
+            CNTR => {
+                // SAFETY: as above.
+                let cntr = unsafe { fid::sibling::<Cntr<S>, _>(bfid, &mr.shared) };
+                to_c(cntr.and_then(|cntr| bind_cntr(mr, cntr, flags)))
+            }
+            _ => Errno::INVAL.negative(),
+        }
+    })
+}
+
+/// The engine refuses to close a counter while a region is bound to it.
+fn bind_cntr<S: Serialize>(mr: &Mr<S>, cntr: &Cntr<S>, flags: u64) -> Result {
+    let events = flags::counter_events(flags)?;
+    let by_peers = CounterEvents::REMOTE_READ | CounterEvents::REMOTE_WRITE;
+    if events.is_empty() || !by_peers.contains(events) {
+        return Err(Errno::BADFLAGS);
+    }
+    // Without remote access there is nothing to count.
+    let id = mr.id.ok_or(Errno::INVAL)?;
+    mr.shared.with(|state| {
+        state.engine.mr_bind_cntr(id, cntr.id(), events);
+        Ok(())
     })
 }
 

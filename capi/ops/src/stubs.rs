@@ -27,15 +27,10 @@ refusals! {
     size3 -> isize = ENOSYS, (A B C);
     size4 -> isize = ENOSYS, (A B C D);
     size6 -> isize = ENOSYS, (A B C D E F);
-    size7 -> isize = ENOSYS, (A B C D E F G);
-    size8 -> isize = ENOSYS, (A B C D E F G H);
     size9 -> isize = ENOSYS, (A B C D E F G H I);
     size10 -> isize = ENOSYS, (A B C D E F G H I J);
     size11 -> isize = ENOSYS, (A B C D E F G H I J K);
     size12 -> isize = ENOSYS, (A B C D E F G H I J K L);
-    size13 -> isize = ENOSYS, (A B C D E F G H I J K L M);
-    size14 -> isize = ENOSYS, (A B C D E F G H I J K L M N);
-    size16 -> isize = ENOSYS, (A B C D E F G H I J K L M N O P);
 }
 
 /// A slot that only a later libfabric has, and that it may call without looking.
@@ -52,38 +47,6 @@ pub(crate) const FID: sys::fi_ops = sys::fi_ops {
     ops_open: Some(int5),
     tostr: Some(int3),
     ops_set: Some(int5),
-};
-
-/// One-sided operations.
-pub(crate) const RMA: &sys::fi_ops_rma = &sys::fi_ops_rma {
-    size: size_of::<sys::fi_ops_rma>(),
-    read: Some(size8),
-    readv: Some(size8),
-    readmsg: Some(size3),
-    write: Some(size8),
-    writev: Some(size8),
-    writemsg: Some(size3),
-    inject: Some(size6),
-    writedata: Some(size9),
-    injectdata: Some(size7),
-};
-
-/// Atomic operations.
-pub(crate) const ATOMIC: &sys::fi_ops_atomic = &sys::fi_ops_atomic {
-    size: size_of::<sys::fi_ops_atomic>(),
-    write: Some(size10),
-    writev: Some(size10),
-    writemsg: Some(size3),
-    inject: Some(size8),
-    readwrite: Some(size12),
-    readwritev: Some(size13),
-    readwritemsg: Some(size6),
-    compwrite: Some(size14),
-    compwritev: Some(size16),
-    compwritemsg: Some(size9),
-    writevalid: Some(int4),
-    readwritevalid: Some(int4),
-    compwritevalid: Some(int4),
 };
 
 /// Collective operations.
@@ -121,8 +84,6 @@ mod tests {
     #[test]
     fn no_slot_is_empty() {
         assert_filled(&FID, "fi_ops");
-        assert_filled(RMA, "fi_ops_rma");
-        assert_filled(ATOMIC, "fi_ops_atomic");
         assert_filled(COLLECTIVE, "fi_ops_collective");
     }
 }

@@ -49,12 +49,12 @@ pub(crate) struct Recv {
 }
 
 /// A context as the number that the engine keeps.
-fn number(context: *mut c_void) -> usize {
+pub(crate) fn number(context: *mut c_void) -> usize {
     context.expose_provenance()
 }
 
 /// Ends a call: `0` or the negative number, in the width of `ssize_t`.
-fn finish(result: Result) -> isize {
+pub(crate) fn finish(result: Result) -> isize {
     to_c(result) as isize
 }
 
@@ -186,8 +186,8 @@ fn submit_recv(state: &mut State, slot: usize, slices: &[UserSlice], recv: &Recv
     let reporting = endpoint.rx.reporting;
     let action = match (recv.how, recv.kind) {
         (How::Call | How::Inject, _) => TaggedRecv::Post(endpoint.rx.call),
-        (How::Msg(flags), Kind::Untagged) => TaggedRecv::Post(flags::recv(flags, reporting)?),
         (How::Msg(flags), Kind::Tagged) => flags::tagged_recv(flags, reporting)?,
+        (How::Msg(flags), _) => TaggedRecv::Post(flags::recv(flags, reporting)?),
     };
     let matching = Match {
         source: if endpoint.directed { FiAddr(recv.source) } else { FiAddr::UNSPEC },
@@ -211,7 +211,7 @@ fn submit_recv(state: &mut State, slot: usize, slices: &[UserSlice], recv: &Recv
 
 /// An endpoint that operations may be given to.
 #[inline]
-fn enabled(
+pub(crate) fn enabled(
     endpoints: &[Option<crate::ep::EpState>],
     slot: usize,
 ) -> Result<(rdgram_engine::EpId, &crate::ep::EpState)> {

@@ -78,16 +78,17 @@ impl Core {
 
     fn atomic_to_self(&mut self, key: Key, shared: &mut Shared) {
         let tx = &self.txs[key];
-        let (code, remote, peer) = (tx.atomic, tx.remote[0], tx.peer);
+        let (code, remote) = (tx.atomic, tx.remote[0]);
+        let fetch = tx.kind == TxKind::Atomic { fetch: true };
         let mut operands = [0; 2 * ATOMIC_MAX];
         let length = mem::total(&tx.slices);
         mem::gather(&tx.slices, 0, &mut operands[..length]);
         let mut old = [0; ATOMIC_MAX];
-        match execute(code, remote, &operands[..length], &mut old, shared) {
+        match execute(code, fetch, remote, &operands[..length], &mut old, shared) {
             Ok(region) => {
                 let wanted = usize::try_from(remote.length).expect("at most ATOMIC_MAX");
                 mem::scatter(&self.txs[key].sink, 0, &old[..wanted]);
-                self.report_executed(peer, region, code, shared);
+                self.report_executed(region, fetch, shared);
                 self.finish_tx(key, shared);
             }
             Err(cause) => self.refuse_tx(key, cause, shared),
@@ -147,7 +148,8 @@ impl Core {
         let mut old = [0; ATOMIC_MAX];
         let outcome = match &block {
             Some(block) => {
-                execute(request.code, request.remote, &block[..request.operands], &mut old, shared)
+                let operands = &block[..request.operands];
+                execute(request.code, request.fetch, request.remote, operands, &mut old, shared)
             }
             None => Err(Cause::NotSupported),
         };
@@ -159,7 +161,7 @@ impl Core {
         match outcome {
             Ok(region) => {
                 self.answer_atomic(peer, message_id, &request, &old);
-                self.report_executed(peer, region, request.code, shared);
+                self.report_executed(region, request.fetch, shared);
             }
             Err(cause) => self.nack(peer, message_id, cause),
         }
@@ -184,9 +186,9 @@ impl Core {
         self.send_response(peer, answer);
     }
 
-    fn report_executed(&mut self, _peer: PeerId, region: MrId, code: AtomicCode, shared: &mut Shared) {
-        let reads = code.operation == AtomicOp::Read as u8;
-        let events = if reads { CounterEvents::REMOTE_READ } else { CounterEvents::REMOTE_WRITE };
+    /// Counts an executed atomic: what fetches counts as a read, also when it writes (`fi_endpoint(3)`, FI_REMOTE_READ).
+    fn report_executed(&mut self, region: MrId, fetch: bool, shared: &mut Shared) {
+        let events = if fetch { CounterEvents::REMOTE_READ } else { CounterEvents::REMOTE_WRITE };
         self.count(shared, events, false);
         shared.count_region(Some(region), events);
     }
@@ -195,6 +197,7 @@ impl Core {
 /// Checks everything, then executes: nothing is touched when anything is wrong. Old values go to `old`.
 fn execute(
     code: AtomicCode,
+    fetch: bool,
     remote: RemoteSlice,
     operands: &[u8],
     old: &mut [u8],
@@ -213,7 +216,9 @@ fn execute(
     if !sound {
         return Err(Cause::NotSupported);
     }
-    let access = if reads { Access::REMOTE_READ } else { Access::REMOTE_WRITE };
+    let mut access = Access::empty();
+    access.set(Access::REMOTE_READ, fetch || reads);
+    access.set(Access::REMOTE_WRITE, !reads);
     let place = shared.mrs().resolve(remote, access)?;
     mem::gather(place.slices, place.offset, &mut old[..bytes]);
     let size = datatype.size();

@@ -10,7 +10,7 @@ use rdgram_wire::Psn;
 use crate::cq::Entry;
 use crate::datapath::{Datapath, TxBatch};
 use crate::domain::Shared;
-use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxKind, TxStage};
+use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
 use crate::matching::{MatchQueue, PeerId};
 use crate::mem;
 use crate::peer::{PEERS_MAX, Peer, context_id};
@@ -327,15 +327,16 @@ impl Core {
         entry.sink.clear();
         entry.remote.clear();
         entry.stage = TxStage::Free;
-        let (peer, began) = (entry.peer, entry.started && entry.kind != TxKind::Response);
+        let (peer, class) = (entry.peer, entry.class());
+        let began = entry.started && !class.is_empty();
         if let Some(block) = entry.block.take() {
             self.injected.put(block);
         }
         self.txs.release(key);
         if began {
             let entry = self.peer_mut(peer);
-            entry.underway = entry.underway.saturating_sub(1);
-            // A fence may have waited for this one.
+            entry.underway.remove(class);
+            // A fence, or an order, may have waited for this one.
             if !entry.starts.is_empty() {
                 self.make_ready(peer);
             }

@@ -7,6 +7,7 @@ use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::slab::Key;
 use crate::types::{Cause, Completion, CompletionFlags, CounterEvents, MrId, OpFlags, RemoteSlice, TagMatch};
+use crate::underway::Class;
 
 /// Where a send stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +166,18 @@ impl TxEntry {
             TxKind::Write | TxKind::Atomic { fetch: false } => CounterEvents::WRITE,
             TxKind::Read | TxKind::Atomic { fetch: true } => CounterEvents::READ,
             TxKind::Response => CounterEvents::empty(),
+        }
+    }
+
+    /// What it is to the orders among operations.
+    pub(crate) fn class(&self) -> Class {
+        match self.kind {
+            TxKind::Send => Class::SEND,
+            TxKind::Write => Class::WRITE,
+            TxKind::Read => Class::READ,
+            TxKind::Atomic { fetch: false } => Class::WRITE,
+            TxKind::Atomic { fetch: true } => Class::READ | Class::WRITE,
+            TxKind::Response => Class::empty(),
         }
     }
 

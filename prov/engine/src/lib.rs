@@ -27,6 +27,7 @@ mod submit;
 mod trace;
 mod transmit;
 mod types;
+mod underway;
 
 pub use atomic_op::{AtomicOp, Datatype, atomic_is_defined};
 pub use datapath::*;

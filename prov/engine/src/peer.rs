@@ -10,6 +10,7 @@ use crate::entries::Token;
 use crate::matching::PeerId;
 use crate::slab::Key;
 use crate::types::FiAddr;
+use crate::underway::Underway;
 
 /// Message sequence numbers of a context begin here (RFC 5041 section 4.2).
 const FIRST_MSN: u32 = 1;
@@ -42,8 +43,8 @@ pub(crate) struct Peer {
     pub(crate) open: Vec<Key>,
     /// Writes of the peer that somebody waits for and that are not complete.
     pub(crate) writes: Vec<IncomingWrite>,
-    /// Operations to the peer that began and did not end: what a fence waits for.
-    pub(crate) underway: usize,
+    /// Operations to the peer that began and did not end.
+    pub(crate) underway: Underway,
     pub(crate) control: VecDeque<Control>,
     /// Sends whose start, or eager payload, is to be sent: in order.
     pub(crate) starts: VecDeque<Key>,
@@ -74,7 +75,7 @@ impl Peer {
             order: VecDeque::new(),
             open: Vec::new(),
             writes: Vec::new(),
-            underway: 0,
+            underway: Underway::default(),
             control: VecDeque::new(),
             starts: VecDeque::new(),
             bulk: VecDeque::new(),
@@ -91,7 +92,7 @@ impl Peer {
         }
         self.tx_msn = FIRST_MSN;
         self.forget_received();
-        self.underway = 0;
+        self.underway = Underway::default();
         self.control.clear();
         self.starts.clear();
         self.bulk.clear();

@@ -6,7 +6,7 @@ use rdgram_wire::{Control, Flags, Llp, Psn, Segment, Syn};
 use crate::datapath::{Datapath, HEADER_MAX, TxPacket, TxStop};
 use crate::domain::Shared;
 use crate::endpoint::Core;
-use crate::entries::{Token, TxKind, TxStage};
+use crate::entries::{Token, TxStage};
 use crate::matching::PeerId;
 use crate::mem::{self, UserSlice};
 use crate::packet;
@@ -146,7 +146,7 @@ impl Core {
         true
     }
 
-    /// Sends the next datagram of the oldest operation in line. False when there is none, or the window or a fence holds it back.
+    /// Sends the next datagram of the oldest operation in line. False when there is none, or the window, a fence or an order holds it back.
     fn send_start(&mut self, peer: PeerId, at: Moment) -> bool {
         while let Some(&key) = self.peer(peer).starts.front() {
             let entry = &mut self.peers[peer.0 as usize];
@@ -154,13 +154,14 @@ impl Core {
                 entry.starts.pop_front();
                 continue;
             };
-            if !tx.started && tx.flags.contains(OpFlags::FENCE) && entry.underway > 0 {
+            let fenced = tx.flags.contains(OpFlags::FENCE) && !entry.underway.is_empty();
+            if !tx.started && (fenced || entry.underway.holds_up(tx.class(), self.config.orders)) {
                 return false;
             }
             if tx.stage == TxStage::Writing && tx.length > LONG_WRITE {
                 // Messages behind it need not wait for all of it.
                 tx.started = true;
-                entry.underway += 1;
+                entry.underway.add(tx.class());
                 entry.starts.pop_front();
                 entry.bulk.push_back(key);
                 continue;
@@ -211,7 +212,7 @@ impl Core {
         }
         if !tx.started {
             tx.started = true;
-            entry.underway += usize::from(tx.kind != TxKind::Response);
+            entry.underway.add(tx.class());
         }
         // A read counts requests, everything else bytes.
         tx.sent += if matches!(token, Token::Request { .. }) { 1 } else { payload as u64 };

@@ -351,9 +351,35 @@ bitflags! {
     }
 }
 
+bitflags! {
+    /// Orders among operations from one endpoint to another that are kept beyond those that always hold (sends match, and atomics are executed, in the order issued).
+    /// The later operation waits until the earlier one has completed. By the numbers of libfabric's FI_ORDER bits: three for the later operation, by the earlier one.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Orders: u16 {
+        /// Read after read.
+        const RAR = 1 << 0;
+        /// Read after write.
+        const RAW = 1 << 1;
+        /// Read after send.
+        const RAS = 1 << 2;
+        /// Write after read.
+        const WAR = 1 << 3;
+        /// Write after write.
+        const WAW = 1 << 4;
+        /// Write after send.
+        const WAS = 1 << 5;
+        /// Send after read.
+        const SAR = 1 << 6;
+        /// Send after write.
+        const SAW = 1 << 7;
+    }
+}
+
 /// How an endpoint is made.
 #[derive(Clone, Debug)]
 pub struct EpConfig {
+    /// Orders that its operations keep at the cost of waiting.
+    pub orders: Orders,
     /// Largest message that is sent eagerly, bytes.
     pub eager_max: usize,
     /// Largest injected message, bytes.
@@ -373,6 +399,7 @@ pub struct EpConfig {
 impl Default for EpConfig {
     fn default() -> Self {
         Self {
+            orders: Orders::empty(),
             eager_max: 16 << 10,
             inject_max: 1 << 10,
             unexpected_pool: 64 << 20,

@@ -16,8 +16,13 @@ struct World {
 
 impl World {
     fn new(size: usize, access: Access) -> Self {
+        Self::with(size, access, Orders::empty())
+    }
+
+    fn with(size: usize, access: Access, orders: Orders) -> Self {
         let net = net();
-        let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+        let config = EpConfig { orders, ..EpConfig::default() };
+        let (mut a, mut b) = (Node::with(&net, 1, config, 1), Node::new(&net, 2));
         let to_b = a.knows(&b);
         b.knows(&a);
         let memory = vec![0; size];
@@ -240,6 +245,41 @@ fn a_fence_waits_for_what_came_before() {
     let contexts: Vec<usize> = world.a.all().iter().map(|entry| entry.unwrap().context).collect();
     assert_eq!(contexts, [1, 2]);
     assert_eq!(world.memory[..90_000], second[..]);
+}
+
+#[test]
+fn orders_that_were_asked_for_make_later_operations_wait() {
+    for (orders, waits) in [(Orders::SAW | Orders::RAW, true), (Orders::WAW | Orders::SAR, false)] {
+        let mut world = World::with(100_000, BOTH, orders);
+        // A first operation opens the window: the next ones leave at once.
+        world.rma(RmaKind::Write, &[1], &[at(99_999, 1)], None, 0, OpFlags::empty());
+        world.settle();
+        let mut sent = 0;
+        world.a.lose(move |_, _| {
+            sent += 1;
+            sent == 2
+        });
+        let bytes = pattern(1, 9000);
+        let mut room = [0; 4];
+        world.b.recv(FiAddr::UNSPEC, &mut room, None, 3);
+        world.rma(RmaKind::Write, &bytes, &[at(0, 9000)], None, 1, OpFlags::COMPLETION);
+        world.a.send(world.to_b, b"next", None, 2);
+        let mut turns = 0;
+        let received = loop {
+            world.a.domain.progress();
+            world.b.domain.progress();
+            world.a.time_passes(10);
+            if let Some(entry) = world.b.next() {
+                break entry.unwrap();
+            }
+            turns += 1;
+            assert!(turns < 10_000, "the message never arrives");
+        };
+        assert_eq!(received.context, 3);
+        assert_eq!(world.memory[..9000] == bytes[..], waits, "{orders:?}");
+        world.settle();
+        assert!(world.a.domain.is_quiet());
+    }
 }
 
 #[test]

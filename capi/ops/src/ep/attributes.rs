@@ -4,7 +4,7 @@
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use rdgram_engine::EpConfig;
+use rdgram_engine::{EpConfig, Orders};
 use rdgram_host::{HostDatapath, SocketOptions, interfaces};
 use rdgram_sys as sys;
 
@@ -23,6 +23,7 @@ pub(super) struct Attributes {
     pub(super) tx_size: usize,
     pub(super) rx_size: usize,
     pub(super) inject: usize,
+    pub(super) orders: Orders,
     pub(super) source: Option<SocketAddr>,
 }
 
@@ -57,6 +58,7 @@ impl Attributes {
             rx_size: rx.map_or(0, |rx| rx.size),
             // The application may have cleared it; what the offer says holds in any case.
             inject: inject.max(offer::INJECT_MAX),
+            orders: tx.map_or(Orders::empty(), |tx| flags::orders(tx.msg_order)),
             source,
         })
     }
@@ -93,8 +95,9 @@ fn socket_options(settings: &Settings) -> SocketOptions {
 }
 
 /// The engine's parameters that the user's settings mean.
-pub(super) fn config(settings: &Settings, inject: usize) -> EpConfig {
+pub(super) fn config(settings: &Settings, inject: usize, orders: Orders) -> EpConfig {
     let mut config = EpConfig {
+        orders,
         eager_max: settings.eager_max,
         inject_max: inject,
         unexpected_pool: settings.unexpected_pool,
@@ -160,6 +163,7 @@ mod tests {
         tx_size: 0,
         rx_size: 0,
         inject: 0,
+        orders: Orders::empty(),
         source: None,
     };
 
@@ -202,8 +206,8 @@ mod tests {
             coalescing: false,
             ..Settings::default()
         };
-        let config = config(&settings, 99);
-        assert_eq!((config.eager_max, config.inject_max), (5, 99));
+        let config = config(&settings, 99, Orders::WAW);
+        assert_eq!((config.eager_max, config.inject_max, config.orders), (5, 99, Orders::WAW));
         assert_eq!(config.transport.peer_timeout, std::time::Duration::from_secs(7));
         let options = socket_options(&settings);
         assert_eq!((options.receive_buffer, options.coalescing), (8192, false));

@@ -4,6 +4,7 @@
 
 use core::ffi::{c_int, c_void};
 
+use rdgram_engine::ATOMIC_MAX;
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
@@ -38,8 +39,12 @@ impl Opt {
             MIN_MULTI_RECV => Ok(Self::MinMultiRecv),
             sys::FI_OPT_MAX_MSG_SIZE => Ok(Self::MessageMax(Kind::Untagged)),
             sys::FI_OPT_MAX_TAGGED_SIZE => Ok(Self::MessageMax(Kind::Tagged)),
+            sys::FI_OPT_MAX_RMA_SIZE => Ok(Self::MessageMax(Kind::Rma)),
+            sys::FI_OPT_MAX_ATOMIC_SIZE => Ok(Self::MessageMax(Kind::Atomic)),
             sys::FI_OPT_INJECT_MSG_SIZE => Ok(Self::InjectMax(Kind::Untagged)),
             sys::FI_OPT_INJECT_TAGGED_SIZE => Ok(Self::InjectMax(Kind::Tagged)),
+            sys::FI_OPT_INJECT_RMA_SIZE => Ok(Self::InjectMax(Kind::Rma)),
+            sys::FI_OPT_INJECT_ATOMIC_SIZE => Ok(Self::InjectMax(Kind::Atomic)),
             sys::FI_OPT_SHARED_MEMORY_PERMITTED => Ok(Self::SharedMemory),
             _ => Err(Errno::NOPROTOOPT),
         }
@@ -63,12 +68,12 @@ impl Opt {
                 }
             }
             (Self::MessageMax(kind), Value::Size(size)) => {
-                bounded(size, offer::MESSAGE_MAX)?;
-                endpoint.limits[usize::from(kind == Kind::Tagged)].message = size;
+                bounded(size, if kind == Kind::Atomic { ATOMIC_MAX } else { offer::MESSAGE_MAX })?;
+                endpoint.limits[kind as usize].message = size;
             }
             (Self::InjectMax(kind), Value::Size(size)) => {
                 bounded(size, endpoint.config.inject_max)?;
-                endpoint.limits[usize::from(kind == Kind::Tagged)].inject = size;
+                endpoint.limits[kind as usize].inject = size;
             }
             (Self::SharedMemory, Value::Flag(_)) => {}
             _ => return Err(Errno::INVAL),

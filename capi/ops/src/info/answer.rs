@@ -39,8 +39,13 @@ fn capabilities(asked: u64) -> u64 {
     let mut caps = asked & primary;
     // Secondary ones cost nothing and come unasked, but for the search of the sender's address.
     caps |= offer::capabilities() & !primary & !(sys::FI_SOURCE & !asked);
+    // Without a direction both are meant (`fi_getinfo(3)`).
     if caps & (sys::FI_MSG | sys::FI_TAGGED) != 0 && caps & (sys::FI_SEND | sys::FI_RECV) == 0 {
         caps |= sys::FI_SEND | sys::FI_RECV;
+    }
+    const ONE_SIDED: u64 = sys::FI_READ | sys::FI_WRITE | sys::FI_REMOTE_READ | sys::FI_REMOTE_WRITE;
+    if caps & (sys::FI_RMA | sys::FI_ATOMIC) != 0 && caps & ONE_SIDED == 0 {
+        caps |= ONE_SIDED;
     }
     caps
 }
@@ -50,9 +55,9 @@ fn or(asked: usize, ours: usize) -> usize {
     if asked == 0 { ours } else { asked }
 }
 
-/// The orders kept, and those asked for that hold by themselves.
+/// The orders that always hold, and those asked for.
 fn order(asked: u64) -> u64 {
-    offer::MESSAGE_ORDER | asked & offer::ATOMIC_ORDER
+    offer::MESSAGE_ORDER | asked & offer::MESSAGE_ORDER_ASKED
 }
 
 fn transmit(caps: u64, asked: &sys::fi_tx_attr) -> sys::fi_tx_attr {
@@ -90,6 +95,9 @@ fn endpoint(asked: &sys::fi_ep_attr) -> EpAttr {
             protocol: offer::PROTOCOL,
             protocol_version: offer::PROTOCOL_VERSION,
             max_msg_size: offer::MESSAGE_MAX,
+            max_order_raw_size: or(asked.max_order_raw_size, offer::ORDERED_MAX),
+            max_order_war_size: or(asked.max_order_war_size, offer::ORDERED_MAX),
+            max_order_waw_size: or(asked.max_order_waw_size, offer::ORDERED_MAX),
             mem_tag_format: sys::FI_TAG_GENERIC,
             tx_ctx_cnt: or(asked.tx_ctx_cnt, offer::CONTEXTS_MAX),
             rx_ctx_cnt: or(asked.rx_ctx_cnt, offer::CONTEXTS_MAX),

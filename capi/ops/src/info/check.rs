@@ -124,7 +124,7 @@ fn transmit(hints: &Hints<'_>) -> Outcome {
     let asked = &hints.tx;
     subset(asked.caps, offer::transmit_capabilities_accepted(), "tx_attr.caps")?;
     subset(asked.op_flags, offer::TRANSMIT_FLAGS, "tx_attr.op_flags")?;
-    subset(asked.msg_order, offer::message_order_accepted(hints.caps), "tx_attr.msg_order")?;
+    subset(asked.msg_order, offer::MESSAGE_ORDER | offer::MESSAGE_ORDER_ASKED, "tx_attr.msg_order")?;
     subset(asked.comp_order, sys::FI_ORDER_NONE, "tx_attr.comp_order")?;
     at_most(asked.inject_size, offer::INJECT_MAX, "tx_attr.inject_size")?;
     at_most(asked.size, offer::CONTEXT_SIZE, "tx_attr.size")?;
@@ -136,7 +136,7 @@ fn receive(hints: &Hints<'_>) -> Outcome {
     let asked = &hints.rx;
     subset(asked.caps, offer::receive_capabilities_accepted(), "rx_attr.caps")?;
     subset(asked.op_flags, offer::RECEIVE_FLAGS, "rx_attr.op_flags")?;
-    subset(asked.msg_order, offer::message_order_accepted(hints.caps), "rx_attr.msg_order")?;
+    subset(asked.msg_order, offer::MESSAGE_ORDER | offer::MESSAGE_ORDER_ASKED, "rx_attr.msg_order")?;
     subset(asked.comp_order, sys::FI_ORDER_NONE, "rx_attr.comp_order")?;
     at_most(asked.total_buffered_recv, 0, "rx_attr.total_buffered_recv")?;
     at_most(asked.size, offer::CONTEXT_SIZE, "rx_attr.size")?;

@@ -37,10 +37,18 @@ const fn secondary(bit: u64, sides: Sides) -> Capability {
 const CAPABILITIES: &[Capability] = &[
     primary(sys::FI_MSG, Sides::Both),
     primary(sys::FI_TAGGED, Sides::Both),
+    primary(sys::FI_RMA, Sides::Both),
+    primary(sys::FI_ATOMIC, Sides::Both),
+    primary(sys::FI_READ, Sides::Transmit),
+    primary(sys::FI_WRITE, Sides::Transmit),
     primary(sys::FI_SEND, Sides::Transmit),
+    primary(sys::FI_REMOTE_READ, Sides::Receive),
+    primary(sys::FI_REMOTE_WRITE, Sides::Receive),
     primary(sys::FI_RECV, Sides::Receive),
     primary(sys::FI_DIRECTED_RECV, Sides::Receive),
+    secondary(sys::FI_FENCE, Sides::Transmit),
     secondary(sys::FI_MULTI_RECV, Sides::Receive),
+    secondary(sys::FI_RMA_EVENT, Sides::Receive),
     secondary(sys::FI_SOURCE, Sides::Receive),
     secondary(sys::FI_LOCAL_COMM, Sides::Domain),
     secondary(sys::FI_REMOTE_COMM, Sides::Domain),
@@ -108,18 +116,29 @@ pub(crate) fn receive_capabilities_accepted() -> u64 {
     receive_capabilities() | OTHER_SIDE_IN_RECEIVE
 }
 
-/// Message orders that are kept.
-pub(crate) const MESSAGE_ORDER: u64 = sys::FI_ORDER_SAS;
+/// Orders that always hold: sends match, and atomics are executed, in the order issued.
+pub(crate) const MESSAGE_ORDER: u64 = sys::FI_ORDER_SAS
+    | sys::FI_ORDER_ATOMIC_RAR
+    | sys::FI_ORDER_ATOMIC_RAW
+    | sys::FI_ORDER_ATOMIC_WAR
+    | sys::FI_ORDER_ATOMIC_WAW;
 
-/// Orders among atomic operations. Where none can be issued they hold by themselves: they are granted to who asks (MPICH always does) and not advertised.
-pub(crate) const ATOMIC_ORDER: u64 =
-    sys::FI_ORDER_ATOMIC_RAR | sys::FI_ORDER_ATOMIC_RAW | sys::FI_ORDER_ATOMIC_WAR | sys::FI_ORDER_ATOMIC_WAW;
+/// Orders that are kept for endpoints that ask for them, by waiting.
+pub(crate) const MESSAGE_ORDER_ASKED: u64 = sys::FI_ORDER_RAR
+    | sys::FI_ORDER_RAW
+    | sys::FI_ORDER_RAS
+    | sys::FI_ORDER_WAR
+    | sys::FI_ORDER_WAW
+    | sys::FI_ORDER_WAS
+    | sys::FI_ORDER_SAR
+    | sys::FI_ORDER_SAW
+    | sys::FI_ORDER_RMA_RAR
+    | sys::FI_ORDER_RMA_RAW
+    | sys::FI_ORDER_RMA_WAR
+    | sys::FI_ORDER_RMA_WAW;
 
-/// Message orders that may stand in hints that ask for these capabilities.
-pub(crate) fn message_order_accepted(capabilities: u64) -> u64 {
-    let atomic = if capabilities & sys::FI_ATOMIC == 0 { ATOMIC_ORDER } else { 0 };
-    MESSAGE_ORDER | atomic
-}
+/// Bytes of an operation that the orders hold for.
+pub(crate) const ORDERED_MAX: usize = usize::MAX;
 
 /// Default flags of transmit operations that may be asked for.
 pub(crate) const TRANSMIT_FLAGS: u64 = sys::FI_INJECT
@@ -144,8 +163,8 @@ pub(crate) const INJECT_MAX: usize = 1024;
 pub(crate) const CONTEXT_SIZE: usize = 4096;
 /// Pieces of an operation's buffer, and of a memory region.
 pub(crate) const PIECES_MAX: usize = IOV_LIMIT;
-/// Pieces of remote memory of an operation.
-pub(crate) const REMOTE_PIECES_MAX: usize = 0;
+/// Pieces of remote memory of an RMA operation; an atomic has one.
+pub(crate) const REMOTE_PIECES_MAX: usize = IOV_LIMIT;
 /// Bytes of remote completion data.
 pub(crate) const CQ_DATA_SIZE: usize = 8;
 /// Bytes of a memory key.

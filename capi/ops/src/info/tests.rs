@@ -241,13 +241,21 @@ fn without_hints(version: u32) -> Answer {
 
 const NULL_HINTS_CAPS: u64 = sys::FI_MSG
     | sys::FI_TAGGED
+    | sys::FI_RMA
+    | sys::FI_ATOMIC
     | sys::FI_SEND
     | sys::FI_RECV
+    | ONE_SIDED
+    | sys::FI_FENCE
     | sys::FI_MULTI_RECV
+    | sys::FI_RMA_EVENT
     | sys::FI_DIRECTED_RECV
     | sys::FI_SOURCE
     | sys::FI_LOCAL_COMM
     | sys::FI_REMOTE_COMM;
+
+/// The directions of one-sided operations.
+const ONE_SIDED: u64 = sys::FI_READ | sys::FI_WRITE | sys::FI_REMOTE_READ | sys::FI_REMOTE_WRITE;
 
 /// MPICH: the capabilities of its first query come back as hints of the second.
 fn mpich(version: u32, rx_order: u64, mr_mode: core::ffi::c_int, domain_mode: u64) -> Asked {
@@ -255,7 +263,7 @@ fn mpich(version: u32, rx_order: u64, mr_mode: core::ffi::c_int, domain_mode: u6
         asked.info.caps = without_hints(0).first().info.caps;
         asked.info.mode = sys::FI_CONTEXT | sys::FI_ASYNC_IOV | sys::FI_RX_CQ_DATA | sys::FI_CONTEXT2;
         asked.tx.op_flags = sys::FI_COMPLETION | sys::FI_DELIVERY_COMPLETE;
-        asked.tx.msg_order = sys::FI_ORDER_SAS | offer::ATOMIC_ORDER;
+        asked.tx.msg_order = offer::MESSAGE_ORDER;
         asked.rx.msg_order = rx_order;
         asked.rx.op_flags = sys::FI_COMPLETION;
         asked.domain.base.threading = sys::FI_THREAD_DOMAIN;
@@ -310,12 +318,15 @@ fn without_hints_everything_is_offered() {
         assert_eq!(one.domain.mr_mode, if version < V1_5 { sys::FI_MR_SCALABLE } else { 0 });
         assert_eq!((one.domain.max_ep_tx_ctx, one.domain.max_ep_stx_ctx), (1, 0));
         assert_eq!((one.tx.inject_size, one.tx.size, one.tx.iov_limit), (1024, 4096, 32));
-        assert_eq!((one.tx.msg_order, one.rx.msg_order), (sys::FI_ORDER_SAS, sys::FI_ORDER_SAS));
+        assert_eq!((one.tx.rma_iov_limit, one.ep.max_order_waw_size), (32, usize::MAX));
+        assert_eq!((one.tx.msg_order, one.rx.msg_order), (offer::MESSAGE_ORDER, offer::MESSAGE_ORDER));
         assert_eq!(one.ep.mem_tag_format, sys::FI_TAG_GENERIC);
         assert!(one.ep.max_msg_size >= 1 << 40);
-        assert_eq!(one.tx.caps, sys::FI_MSG | sys::FI_TAGGED | sys::FI_SEND);
-        let receive = sys::FI_RECV | sys::FI_DIRECTED_RECV | sys::FI_MULTI_RECV | sys::FI_SOURCE;
-        assert_eq!(one.rx.caps, sys::FI_MSG | sys::FI_TAGGED | receive);
+        let kinds = sys::FI_MSG | sys::FI_TAGGED | sys::FI_RMA | sys::FI_ATOMIC;
+        assert_eq!(one.tx.caps, kinds | sys::FI_READ | sys::FI_WRITE | sys::FI_SEND | sys::FI_FENCE);
+        let messages = sys::FI_RECV | sys::FI_DIRECTED_RECV | sys::FI_MULTI_RECV | sys::FI_SOURCE;
+        let one_sided = sys::FI_REMOTE_READ | sys::FI_REMOTE_WRITE | sys::FI_RMA_EVENT;
+        assert_eq!(one.rx.caps, kinds | messages | one_sided);
         assert_eq!(one.domain.caps, sys::FI_LOCAL_COMM | sys::FI_REMOTE_COMM);
     }
 }
@@ -363,10 +374,8 @@ fn what_is_not_offered_does_not_match() {
     let table: &[(&str, Change)] = &[
         ("EP_MSG", |asked| asked.ep.base.type_ = sys::FI_EP_MSG),
         ("EP_DGRAM", |asked| asked.ep.base.type_ = sys::FI_EP_DGRAM),
-        ("RMA", |asked| asked.info.caps |= sys::FI_RMA),
-        ("ATOMIC", |asked| asked.info.caps |= sys::FI_ATOMIC),
-        ("FENCE", |asked| asked.info.caps |= sys::FI_FENCE),
-        ("RMA_EVENT", |asked| asked.info.caps |= sys::FI_RMA_EVENT),
+        ("TRIGGER", |asked| asked.info.caps |= sys::FI_TRIGGER),
+        ("RMA_PMEM", |asked| asked.info.caps |= sys::FI_RMA_PMEM),
         ("HMEM", |asked| asked.info.caps |= sys::FI_HMEM),
         ("NAMED_RX_CTX", |asked| asked.info.caps |= sys::FI_NAMED_RX_CTX),
         ("an unknown capability", |asked| asked.info.caps |= 1 << 63),
@@ -388,17 +397,17 @@ fn what_is_not_offered_does_not_match() {
         ("max_msg_size", |asked| asked.ep.base.max_msg_size = usize::MAX),
         ("scalable endpoints", |asked| asked.ep.base.tx_ctx_cnt = 2),
         ("shared contexts", |asked| asked.ep.base.rx_ctx_cnt = sys::FI_SHARED_CONTEXT),
-        ("tx caps", |asked| asked.tx.caps = sys::FI_WRITE),
+        ("tx caps", |asked| asked.tx.caps = sys::FI_HMEM),
         ("tx op_flags", |asked| asked.tx.op_flags = sys::FI_COMMIT_COMPLETE),
-        ("tx order", |asked| asked.tx.msg_order = sys::FI_ORDER_RAW),
+        ("tx order", |asked| asked.tx.msg_order = sys::FI_ORDER_DATA),
         ("tx comp_order", |asked| asked.tx.comp_order = sys::FI_ORDER_STRICT),
         ("inject_size", |asked| asked.tx.inject_size = 1025),
         ("tx size", |asked| asked.tx.size = 4097),
         ("iov_limit", |asked| asked.tx.iov_limit = 33),
-        ("rma_iov_limit", |asked| asked.tx.rma_iov_limit = 1),
+        ("rma_iov_limit", |asked| asked.tx.rma_iov_limit = 33),
         ("rx caps", |asked| asked.rx.caps = sys::FI_VARIABLE_MSG),
         ("rx op_flags", |asked| asked.rx.op_flags = sys::FI_INJECT),
-        ("rx order", |asked| asked.rx.msg_order = sys::FI_ORDER_WAW),
+        ("rx order", |asked| asked.rx.msg_order = sys::FI_ORDER_DATA),
         ("rx buffered", |asked| asked.rx.total_buffered_recv = 1),
         ("rx size", |asked| asked.rx.size = 4097),
         ("a later provider", |asked| asked.fabric.prov_version = sys::fi_version(9, 0)),
@@ -467,7 +476,8 @@ fn old_versions_are_asked_less() {
 #[test]
 fn capabilities_follow_the_request() {
     let local = sys::FI_LOCAL_COMM | sys::FI_REMOTE_COMM;
-    let msg = sys::FI_MSG | sys::FI_SEND | sys::FI_RECV | sys::FI_MULTI_RECV | local;
+    let unasked = sys::FI_FENCE | sys::FI_MULTI_RECV | sys::FI_RMA_EVENT | local;
+    let msg = sys::FI_MSG | sys::FI_SEND | sys::FI_RECV | unasked;
     let table = [
         ("nothing", 0, NULL_HINTS_CAPS),
         ("MSG", sys::FI_MSG, msg),
@@ -477,6 +487,8 @@ fn capabilities_follow_the_request() {
             sys::FI_TAGGED | sys::FI_SOURCE,
             msg ^ sys::FI_MSG ^ sys::FI_TAGGED | sys::FI_SOURCE,
         ),
+        ("RMA", sys::FI_RMA, sys::FI_RMA | ONE_SIDED | unasked),
+        ("RMA to read", sys::FI_RMA | sys::FI_READ, sys::FI_RMA | sys::FI_READ | unasked),
     ];
     for (name, caps, expected) in table {
         let answer = Asked::nothing(V1_22).with(|asked| asked.info.caps = caps).answer();
