@@ -1,5 +1,7 @@
 //! What an atomic operation computes: one kernel per operation and datatype (`fi_atomic(3)`). Values and bytes only: who may touch which memory is decided elsewhere.
 
+use crate::long_double::LongDouble;
+
 /// An operation of `enum fi_op`, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of fi_atomic(3)")]
@@ -60,7 +62,7 @@ impl AtomicOp {
     }
 }
 
-/// A datatype of `enum fi_datatype`, by its number. The two of `long double` have no arithmetic here.
+/// A datatype of `enum fi_datatype`, by its number. The two of `long double` are the 80-bit format of x86, and known there only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of fi_atomic(3)")]
 pub enum Datatype {
@@ -76,13 +78,15 @@ pub enum Datatype {
     Double = 9,
     FloatComplex = 10,
     DoubleComplex = 11,
+    LongDouble = 12,
+    LongDoubleComplex = 13,
     Int128 = 14,
     Uint128 = 15,
 }
 
 impl Datatype {
-    /// All that are supported.
-    pub const ALL: [Self; 14] = [
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 16] = [
         Self::Int8,
         Self::Uint8,
         Self::Int16,
@@ -95,13 +99,17 @@ impl Datatype {
         Self::Double,
         Self::FloatComplex,
         Self::DoubleComplex,
+        Self::LongDouble,
+        Self::LongDoubleComplex,
         Self::Int128,
         Self::Uint128,
     ];
 
     /// From its number; `None` for what is not supported.
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|datatype| *datatype as u32 == number)
+        let datatype = Self::ALL.get(usize::try_from(number).ok()?).copied()?;
+        let foreign = matches!(datatype, Self::LongDouble | Self::LongDoubleComplex);
+        (cfg!(target_arch = "x86_64") || !foreign).then_some(datatype)
     }
 
     /// Bytes of an element.
@@ -111,19 +119,24 @@ impl Datatype {
             Self::Int16 | Self::Uint16 => 2,
             Self::Int32 | Self::Uint32 | Self::Float => 4,
             Self::Int64 | Self::Uint64 | Self::Double | Self::FloatComplex => 8,
-            Self::DoubleComplex | Self::Int128 | Self::Uint128 => 16,
+            Self::DoubleComplex | Self::LongDouble | Self::Int128 | Self::Uint128 => 16,
+            Self::LongDoubleComplex => 32,
         }
     }
 }
 
 /// Most bytes of an element.
-pub(crate) const ELEMENT_MAX: usize = 16;
+pub(crate) const ELEMENT_MAX: usize = 32;
 
 /// Whether the operation is defined for the datatype: order is of real numbers only, bits are of integers only.
 pub fn atomic_is_defined(operation: AtomicOp, datatype: Datatype) -> bool {
     use AtomicOp::*;
-    let complex = matches!(datatype, Datatype::FloatComplex | Datatype::DoubleComplex);
-    let integer = !complex && !matches!(datatype, Datatype::Float | Datatype::Double);
+    let (complex, real) = match datatype {
+        Datatype::FloatComplex | Datatype::DoubleComplex | Datatype::LongDoubleComplex => (true, false),
+        Datatype::Float | Datatype::Double | Datatype::LongDouble => (false, true),
+        _ => (false, false),
+    };
+    let integer = !complex && !real;
     match operation {
         Min | Max | CswapLe | CswapLt | CswapGe | CswapGt => !complex,
         Bor | Band | Bxor | Mswap => integer,
@@ -150,7 +163,8 @@ pub(crate) fn combine(
     }
     dispatch! {
         Int8 => i8, Uint8 => u8, Int16 => i16, Uint16 => u16, Int32 => i32, Uint32 => u32, Int64 => i64, Uint64 => u64,
-        Float => f32, Double => f64, FloatComplex => Complex<f32>, DoubleComplex => Complex<f64>, Int128 => i128, Uint128 => u128
+        Float => f32, Double => f64, FloatComplex => Complex<f32>, DoubleComplex => Complex<f64>,
+        LongDouble => LongDouble, LongDoubleComplex => Complex<LongDouble>, Int128 => i128, Uint128 => u128
     }
 }
 
@@ -164,7 +178,7 @@ fn run<T: Element>(
     let value = |bytes: &[u8]| if bytes.is_empty() { T::from_bytes(old) } else { T::from_bytes(bytes) };
     let new = T::combine(operation, T::from_bytes(old), value(operand), value(compare))?;
     let mut bytes = [0; ELEMENT_MAX];
-    new.to_bytes(&mut bytes);
+    new.to_bytes(&mut bytes[..old.len()]);
     Some(bytes)
 }
 
@@ -177,6 +191,7 @@ struct Complex<T> {
 
 /// A value that operations compute with.
 trait Element: Copy + PartialEq {
+    /// Both take slices of exactly the type's size.
     fn from_bytes(bytes: &[u8]) -> Self;
     fn to_bytes(self, bytes: &mut [u8]);
     fn combine(operation: AtomicOp, old: Self, operand: Self, compare: Self) -> Option<Self>;
@@ -220,7 +235,7 @@ macro_rules! bytes_of {
             <$type>::from_ne_bytes(bytes.try_into().expect("an element of this type"))
         }
         fn to_bytes(self, bytes: &mut [u8]) {
-            bytes[..size_of::<$type>()].copy_from_slice(&self.to_ne_bytes());
+            bytes.copy_from_slice(&self.to_ne_bytes());
         }
     };
 }
@@ -254,18 +269,18 @@ macro_rules! floats {
             fn combine(operation: AtomicOp, old: Self, operand: Self, compare: Self) -> Option<Self> {
                 ordered!(operation, old, operand, compare, common!(
                     operation, old, operand, compare,
-                    old + operand, old * operand, |value: Self| value != 0.0, |truth: bool| <$type>::from(u8::from(truth))
+                    old + operand, old * operand, |value: Self| value != Self::default(), |truth: bool| <$type>::from(u8::from(truth))
                 ))
             }
         }
 
         impl Element for Complex<$type> {
             fn from_bytes(bytes: &[u8]) -> Self {
-                let (real, imaginary) = bytes.split_at(size_of::<$type>());
+                let (real, imaginary) = bytes.split_at(bytes.len() / 2);
                 Self { real: <$type>::from_bytes(real), imaginary: <$type>::from_bytes(imaginary) }
             }
             fn to_bytes(self, bytes: &mut [u8]) {
-                let (real, imaginary) = bytes.split_at_mut(size_of::<$type>());
+                let (real, imaginary) = bytes.split_at_mut(bytes.len() / 2);
                 self.real.to_bytes(real);
                 self.imaginary.to_bytes(imaginary);
             }
@@ -277,15 +292,15 @@ macro_rules! floats {
                 };
                 common!(
                     operation, old, operand, compare, sum, product,
-                    |value: Self| value.real != 0.0 || value.imaginary != 0.0,
-                    |truth: bool| Self { real: <$type>::from(u8::from(truth)), imaginary: 0.0 }
+                    |value: Self| value.real != <$type>::default() || value.imaginary != <$type>::default(),
+                    |truth: bool| Self { real: <$type>::from(u8::from(truth)), imaginary: <$type>::default() }
                 )
             }
         }
     )*};
 }
 
-floats!(f32, f64);
+floats!(f32, f64, LongDouble);
 
 #[cfg(test)]
 mod tests {
@@ -300,6 +315,16 @@ mod tests {
             &compare.to_ne_bytes(),
         );
         new.map_or(old, |bytes| i32::from_ne_bytes(bytes[..4].try_into().unwrap()))
+    }
+
+    /// A value whose order is that of `byte`. A long double needs a set leading bit to be a number.
+    fn small(datatype: Datatype, byte: u8) -> Vec<u8> {
+        let long = (1_u128 << 63 | u128::from(byte) << 64).to_ne_bytes();
+        match datatype {
+            Datatype::LongDouble => long.to_vec(),
+            Datatype::LongDoubleComplex => [long, long].concat(),
+            _ => vec![byte; datatype.size()],
+        }
     }
 
     #[test]
@@ -352,7 +377,7 @@ mod tests {
         let product =
             combine(AtomicOp::Prod, Datatype::DoubleComplex, &number(1.0, 2.0), &number(3.0, -1.0), &[])
                 .unwrap();
-        assert_eq!(product[..], number(5.0, 5.0)[..]);
+        assert_eq!(product[..16], number(5.0, 5.0)[..]);
         let same = combine(
             AtomicOp::Cswap,
             Datatype::DoubleComplex,
@@ -364,13 +389,31 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn long_doubles_keep_the_bits_that_a_double_has_not() {
+        // 2^63 + 1 needs all 64 bits of the significand.
+        let large = (0x8000_0000_0000_0001_u128 | (16_383 + 63) << 64).to_ne_bytes();
+        let one = (1_u128 << 63 | 16_383 << 64).to_ne_bytes();
+        let sum = combine(AtomicOp::Sum, Datatype::LongDouble, &large, &one, &[]).unwrap();
+        let expected = 0x8000_0000_0000_0002_u128 | (16_383 + 63) << 64;
+        assert_eq!(sum[..16], expected.to_ne_bytes());
+        assert_eq!(combine(AtomicOp::Max, Datatype::LongDouble, &large, &one, &[]), None);
+        // (1 + i) (1 + i) = 2 i
+        let number = [one, one].concat();
+        let product = combine(AtomicOp::Prod, Datatype::LongDoubleComplex, &number, &number, &[]).unwrap();
+        let two = (1_u128 << 63 | 16_384 << 64).to_ne_bytes();
+        assert_eq!((&product[..16], &product[16..]), (&[0; 16][..], &two[..]));
+    }
+
+    #[test]
     fn every_defined_pair_computes_and_reads_change_nothing() {
         for operation in AtomicOp::ALL {
             for datatype in
                 Datatype::ALL.into_iter().filter(|datatype| atomic_is_defined(operation, *datatype))
             {
                 let size = datatype.size();
-                let (old, operand, compare) = (vec![1u8; size], vec![2u8; size], vec![1u8; size]);
+                let (old, operand, compare) = (small(datatype, 1), small(datatype, 2), small(datatype, 1));
+                assert_eq!(old.len(), size);
                 let new = combine(operation, datatype, &old, &operand, &compare);
                 assert_eq!(
                     new.is_none(),
@@ -388,7 +431,7 @@ mod tests {
                 assert_eq!(Datatype::from_number(datatype as u32), Some(datatype));
             }
         }
-        assert_eq!(Datatype::from_number(12), None, "long double");
+        assert_eq!(Datatype::from_number(16), None);
         assert_eq!(AtomicOp::from_number(19), None);
     }
 }

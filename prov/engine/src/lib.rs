@@ -11,6 +11,7 @@ mod domain;
 mod endpoint;
 mod entries;
 mod failure;
+mod long_double;
 mod matching;
 mod mem;
 mod message;
