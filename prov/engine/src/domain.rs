@@ -95,9 +95,19 @@ pub(crate) struct Shared {
     cntrs: Table<Counter>,
     avs: Table<AddressVector>,
     mrs: MrTable,
+    notices: Vec<Notice>,
 }
 
+/// Notices kept for a face that does not ask for them.
+const NOTICES_MAX: usize = 16;
+
 impl Shared {
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push(notice);
+        }
+    }
+
     pub(crate) fn push(&mut self, cq: Option<CqId>, entry: Entry) {
         if let Some(cq) = cq {
             self.cqs.get_mut(cq.0).push(entry);
@@ -155,6 +165,7 @@ impl<D: Datapath> Domain<D> {
             cntrs: Table(Vec::new()),
             avs: Table(Vec::new()),
             mrs: MrTable::default(),
+            notices: Vec::new(),
         };
         Self { shared, endpoints: Table(Vec::new()) }
     }
@@ -495,6 +506,12 @@ impl<D: Datapath> Domain<D> {
             }
         }
         worked
+    }
+
+    /// What the user should be told although nothing failed. To be asked after progress.
+    #[inline]
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.shared.notices.pop()
     }
 
     /// How long a waiter may sleep if no datagram arrives.

@@ -17,6 +17,7 @@ use crate::peer::{PEERS_MAX, Peer, context_id};
 use crate::pool::Pool;
 use crate::slab::{Key, Slab};
 use crate::types::*;
+use crate::watch::Watch;
 
 /// Datagrams per transmit batch: two full segmentation trains of 64.
 const TX_BATCH: usize = 128;
@@ -94,6 +95,7 @@ pub(crate) struct Core {
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
     pub(crate) timed: Vec<PeerId>,
+    pub(crate) watch: Watch,
     pub(crate) batch: TxBatch,
     /// Peer and PSN of each datagram of the batch; the PSN only for those that the transport retransmits.
     pub(crate) batch_owners: Vec<(PeerId, Option<Psn>)>,
@@ -133,6 +135,7 @@ impl Core {
             ready: VecDeque::new(),
             acking: Vec::new(),
             timed: Vec::new(),
+            watch: Watch::default(),
             batch: TxBatch::new(TX_BATCH),
             batch_owners: Vec::with_capacity(TX_BATCH),
             blocked: false,
@@ -209,6 +212,8 @@ impl Core {
         }
         self.contexts += 1;
         self.fresh.push(peer);
+        // A receive directed at it may have been posted long ago.
+        self.watch.begin();
         let credit = self.credit();
         let random = self.random();
         let entry = &mut self.peers[peer.0 as usize];

@@ -29,6 +29,7 @@ mod trace;
 mod transmit;
 mod types;
 mod underway;
+mod watch;
 
 pub use atomic_op::{AtomicOp, Datatype, atomic_is_defined};
 pub use datapath::*;

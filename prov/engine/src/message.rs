@@ -218,6 +218,7 @@ impl Core {
         let rx = &mut self.rxs[key];
         rx.stage = RxStage::Matched;
         rx.target = Some(target);
+        self.watch.begin();
         #[cfg(feature = "trace")]
         self.trace_match(key);
         let rx = &mut self.rxs[key];

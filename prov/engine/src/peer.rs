@@ -11,6 +11,7 @@ use crate::matching::PeerId;
 use crate::slab::Key;
 use crate::types::FiAddr;
 use crate::underway::Underway;
+use crate::watch::Awaited;
 
 /// Message sequence numbers of a context begin here (RFC 5041 section 4.2).
 const FIRST_MSN: u32 = 1;
@@ -56,6 +57,10 @@ pub(crate) struct Peer {
     pub(crate) acking: bool,
     /// In the endpoint's list of peers whose context has a timer.
     pub(crate) timed: bool,
+    /// In the endpoint's list of peers that something is awaited of.
+    pub(crate) awaited: Awaited,
+    /// The user was told that it is silent.
+    pub(crate) noticed: bool,
 }
 
 impl Peer {
@@ -82,6 +87,8 @@ impl Peer {
             ready: false,
             acking: false,
             timed: false,
+            awaited: Awaited::No,
+            noticed: false,
         }
     }
 

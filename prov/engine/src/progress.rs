@@ -15,6 +15,9 @@ impl<D: Datapath> Endpoint<D> {
         let now = self.datapath.now();
         self.core.poll_gap.on_poll(now);
         let at = self.core.moment(now);
+        if let Some(due) = self.core.watch.arm(now) {
+            self.core.next_timeout = Some(self.core.next_timeout.map_or(due, |next| next.min(due)));
+        }
         let mut received = 0;
         let mut drained = false;
         for _ in 0..RX_BATCHES_MAX {
@@ -95,6 +98,7 @@ impl Core {
             }
         }
         self.timed.truncate(kept);
+        self.watch_peers(at, shared);
     }
 
     /// See [`crate::Domain::is_quiet`].

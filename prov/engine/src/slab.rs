@@ -93,6 +93,11 @@ impl<T: Default> Slab<T> {
         self.chunks.len() * CHUNK * size_of::<Entry<T>>()
     }
 
+    /// All entries in use. For what happens once a second: walks the table.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten().filter(|entry| entry.used).map(|entry| &entry.value)
+    }
+
     /// Keys of all entries in use that `wanted` says yes to. For rare events (a peer's death, close): walks the table.
     pub(crate) fn keys_where(&self, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();

@@ -41,6 +41,9 @@ impl<D: Datapath> Endpoint<D> {
         if core.meet_unexpected(key, shared) {
             let tag = op.matching.tag.unwrap_or(TagMatch { tag: 0, ignore: 0 });
             core.queue_of(op.matching.tag.is_some()).push_posted(Posted { key, source, tag });
+            if source.is_some() {
+                core.watch.begin();
+            }
         }
         self.send_answers(shared);
         Ok(())
@@ -191,6 +194,7 @@ impl Core {
             }
             return Err(SubmitError::NoMemory);
         };
+        self.watch.begin();
         let tx = &mut self.txs[key];
         tx.blank();
         tx.peer = peer;

@@ -1,6 +1,7 @@
 //! The values that pass between the engine and its face: operations in, completions out. The vocabulary is libfabric's; the types are ours.
 
 use core::fmt;
+use core::net::SocketAddr;
 
 use bitflags::bitflags;
 
@@ -174,6 +175,17 @@ pub enum Cause {
     OutOfRange,
     /// The target does not support the operation (FI_EOPNOTSUPP).
     NotSupported,
+}
+
+/// Nothing failed, but somebody should look: an operation waits for a peer that was asked for ten seconds and said nothing. It may compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The endpoint's name.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub peer: SocketAddr,
+    /// The peer was heard before, so that packets do pass.
+    pub heard: bool,
 }
 
 /// Why an operation was not accepted.

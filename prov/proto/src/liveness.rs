@@ -11,6 +11,8 @@ const CONFIRM_AFTER: Duration = Duration::from_millis(50);
 const HOST_PERSISTS: Duration = Duration::from_secs(5);
 /// How many reports that takes at least.
 const HOST_REPORTS: u32 = 3;
+/// Time between two questions to a peer that something is awaited of. A killed process is noticed after about this long; many may wait for one that computes, and must not fill its socket.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Reports further apart than this are different incidents. Linux reports a failed neighbour about every three seconds.
 const HOST_GAP: Duration = Duration::from_secs(10);
 
@@ -35,9 +37,11 @@ struct HostReports {
 pub(crate) struct Liveness {
     believed_from: Instant,
     heard: Option<Instant>,
+    /// When it was asked whether it lives, apart from what is in flight.
+    asked: Option<Instant>,
     port: Option<PortReport>,
     host: Option<HostReports>,
-    /// Timeouts that the peer let pass in a row, added up. Not the time since it was heard: a process that was itself away has not asked.
+    /// Timeouts and questions that the peer let pass in a row, added up. Not the time since it was heard: a process that was itself away has not asked.
     silence: Duration,
 }
 
@@ -46,6 +50,7 @@ impl Liveness {
         Self {
             believed_from: now + connect_grace,
             heard: None,
+            asked: None,
             port: None,
             host: None,
             silence: Duration::ZERO,
@@ -69,6 +74,23 @@ impl Liveness {
     pub(crate) fn on_silence(&mut self, timeout: Duration) -> Duration {
         self.silence += timeout;
         self.silence
+    }
+
+    /// Timeouts and questions that the peer let pass in a row, added up.
+    pub(crate) const fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// Something is awaited of the peer, and nothing in flight asks for it: whether to ask now. A question that found no answer until the next one is silence.
+    pub(crate) fn asks(&mut self, now: Instant) -> bool {
+        if self.asked.max(self.heard).is_some_and(|last| now < last + ASK_EVERY) {
+            return false;
+        }
+        if self.asked > self.heard {
+            self.silence += ASK_EVERY;
+        }
+        self.asked = Some(now);
+        true
     }
 
     /// Something was sent that a living peer answers, or a closed port.

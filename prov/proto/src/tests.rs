@@ -7,6 +7,7 @@ mod lossy;
 mod path;
 #[cfg(feature = "planted")]
 mod planted;
+mod questions;
 mod refusals;
 mod rules;
 mod windows;

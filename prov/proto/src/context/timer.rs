@@ -49,6 +49,25 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
     }
 
+    /// Something is awaited of the peer: a grant, an answer, payload, a message. To be called about once a second while that is so. When nothing in flight asks whether
+    /// the peer lives, and it was not heard lately, a probe does: one that vanished would be waited for until the end of time.
+    pub fn ask(&mut self, at: Moment) {
+        self.rto_floor = at.rto_floor;
+        if self.dead.is_some() || self.tx.outstanding() != 0 || !self.liveness.asks(at.now) {
+            return;
+        }
+        if self.liveness.silence() >= self.config.peer_timeout {
+            self.die(Death::TimedOut);
+        } else {
+            self.confirm_due.get_or_insert(at.now);
+        }
+    }
+
+    /// For how long the peer was asked and said nothing: timeouts of what is in flight, and questions of [`Self::ask`].
+    pub const fn silence(&self) -> Duration {
+        self.liveness.silence()
+    }
+
     /// The retransmission timeout as it is now, backed off.
     pub(super) fn rto(&self) -> Duration {
         let floor = self.rto_floor.max(self.config.rto_min);

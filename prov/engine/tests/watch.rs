@@ -1,0 +1,248 @@
+//! Peers that something is awaited of, and that say nothing: those that vanished are noticed, those that compute are let be, and nothing is asked in vain.
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use common::*;
+use rdgram_engine::*;
+
+const ANY: FiAddr = FiAddr::UNSPEC;
+/// Longest time until a killed process is noticed.
+const NOTICED_S: u64 = 7;
+/// Larger than what is sent without asking.
+const LARGE: usize = 100_000;
+
+fn two() -> (Node, Node, FiAddr, FiAddr) {
+    let net = net();
+    let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+    let (to_b, to_a) = (a.knows(&b), b.knows(&a));
+    // They know one another.
+    let mut buffer = [0; 4];
+    b.recv(ANY, &mut buffer, None, 0);
+    a.send(to_b, b"word", None, 0);
+    settle(&mut [&mut a, &mut b]);
+    assert!(a.next().is_some() && b.next().is_some());
+    (a, b, to_b, to_a)
+}
+
+/// Time passes while these make progress.
+fn pass(seconds: u64, nodes: &mut [&mut Node]) {
+    for _ in 0..seconds * 100 {
+        for node in nodes.iter_mut() {
+            node.domain.progress();
+        }
+        nodes[0].time_passes(10_000);
+    }
+}
+
+fn assert_fails(node: &mut Node, context: usize) {
+    let failure = node.next().expect("the operation ends").expect_err("in an error");
+    assert_eq!((failure.cause, failure.completion.context), (Cause::Refused, context));
+    assert!(node.next().is_none());
+}
+
+fn notices(node: &mut Node) -> Vec<Notice> {
+    std::iter::from_fn(|| node.domain.poll_notice()).collect()
+}
+
+/// From now on the DATA packets of `sender` are lost; its acknowledgements are not.
+fn lose_data_to(node: &Node, receiver: &Node) {
+    const KIND_DATA: u8 = 1;
+    let address = receiver.address;
+    node.lose(move |destination, bytes| *destination == address && bytes[0] & 0x0f == KIND_DATA);
+}
+
+#[test]
+fn a_receive_directed_at_a_killed_process_fails() {
+    let (mut a, b, to_b, _) = two();
+    let (mut tagged, mut untagged, mut anybodys) = ([0; 4], [0; 4], [0; 4]);
+    a.recv(to_b, &mut tagged, Some((1, 0)), 1);
+    a.recv(ANY, &mut anybodys, Some((2, 0)), 3);
+    drop(b);
+    pass(NOTICED_S, &mut [&mut a]);
+    assert_fails(&mut a, 1);
+    // One that was posted long after anything was heard.
+    let net = net();
+    let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+    let to_b = a.knows(&b);
+    a.send(to_b, b"", None, 0);
+    settle(&mut [&mut a, &mut b]);
+    drop(b);
+    pass(100, &mut [&mut a]);
+    a.all();
+    a.recv(to_b, &mut untagged, None, 2);
+    pass(2, &mut [&mut a]);
+    assert_fails(&mut a, 2);
+}
+
+#[test]
+fn a_receive_directed_at_a_process_that_was_met_later_fails_when_it_is_killed() {
+    let net = net();
+    let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+    let (to_b, to_a) = (a.knows(&b), b.knows(&a));
+    let mut buffer = [0; 4];
+    a.recv(to_b, &mut buffer, Some((1, 0)), 1);
+    pass(3, &mut [&mut a]);
+    b.send(to_a, b"else", Some(2), 0);
+    pass(1, &mut [&mut a, &mut b]);
+    drop(b);
+    pass(NOTICED_S, &mut [&mut a]);
+    assert_fails(&mut a, 1);
+}
+
+#[test]
+fn a_message_announced_to_a_killed_process_fails() {
+    let (mut a, mut b, to_b, _) = two();
+    let message = pattern(1, LARGE);
+    a.send(to_b, &message, None, 5);
+    pass(1, &mut [&mut a, &mut b]);
+    assert!(a.next().is_none(), "it waits for a grant");
+    drop(b);
+    pass(NOTICED_S, &mut [&mut a]);
+    assert_fails(&mut a, 5);
+}
+
+#[test]
+fn a_granted_message_of_a_killed_process_fails() {
+    let (mut a, mut b, _, to_a) = two();
+    let message = pattern(1, LARGE);
+    let mut buffer = vec![0; LARGE];
+    b.send(to_a, &message, None, 5);
+    pass(1, &mut [&mut a, &mut b]);
+    lose_data_to(&b, &a);
+    a.recv(ANY, &mut buffer, None, 6);
+    pass(1, &mut [&mut a, &mut b]);
+    drop(b);
+    pass(NOTICED_S, &mut [&mut a]);
+    assert_fails(&mut a, 6);
+}
+
+#[test]
+fn a_read_of_a_killed_process_fails() {
+    let (mut a, mut b, to_b, _) = two();
+    let (memory, target) = (pattern(1, 64), [0_u8; 64]);
+    let region =
+        Region { slices: vec![slice(&memory)], access: Access::REMOTE_READ, virtual_addresses: false };
+    b.domain.mr_open(region, Some(7)).unwrap();
+    lose_data_to(&b, &a);
+    let (slices, remote) = ([slice(&target)], [RemoteSlice { key: 7, offset: 0, length: 64 }]);
+    let op = RmaOp {
+        kind: RmaKind::Read,
+        destination: to_b,
+        slices: &slices,
+        remote: &remote,
+        data: None,
+        context: 8,
+        flags: OpFlags::COMPLETION,
+    };
+    a.domain.rma(a.ep, &op).unwrap();
+    pass(1, &mut [&mut a, &mut b]);
+    assert!(a.next().is_none(), "it waits for the answer");
+    drop(b);
+    pass(NOTICED_S, &mut [&mut a]);
+    assert_fails(&mut a, 8);
+}
+
+#[test]
+fn a_peer_that_computes_for_ten_minutes_is_healthy() {
+    let (mut a, mut b, to_b, to_a) = two();
+    let message = pattern(1, LARGE);
+    let mut buffer = [0; 4];
+    a.send(to_b, &message, None, 5);
+    pass(1, &mut [&mut a, &mut b]);
+    a.recv(to_b, &mut buffer, None, 6);
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    a.lose(move |_, _| {
+        count.set(count.get() + 1);
+        false
+    });
+    pass(600, &mut [&mut a]);
+    assert!(a.all().is_empty());
+    assert!((100..=121).contains(&asked.get()), "{} questions in ten minutes", asked.get());
+    assert_eq!(notices(&mut a), [Notice { local: a.address, peer: b.address, heard: true }]);
+    // It is back.
+    let mut received = vec![0; LARGE];
+    b.recv(ANY, &mut received, None, 1);
+    b.send(to_a, b"here", None, 2);
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(a.all().iter().filter(|entry| entry.is_ok()).count(), 2);
+    assert_eq!((received, &buffer), (message, b"here"));
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_given_up_after_the_peer_timeout() {
+    let (mut a, _b, to_b, _) = two();
+    let mut buffer = [0; 4];
+    a.recv(to_b, &mut buffer, None, 6);
+    pass(895, &mut [&mut a]);
+    assert!(a.all().is_empty());
+    pass(20, &mut [&mut a]);
+    let failure = a.next().expect("the operation ends").expect_err("in an error");
+    assert_eq!((failure.cause, failure.completion.context), (Cause::TimedOut, 6));
+}
+
+#[test]
+fn who_awaits_nothing_has_no_timer_and_sends_nothing() {
+    let (mut a, mut b, _, to_a) = two();
+    let mut buffer = [0; 4];
+    // A receive from anybody waits, and so does a message that nobody wants yet.
+    a.recv(ANY, &mut buffer, Some((1, 0)), 6);
+    b.send(to_a, b"lone", None, 2);
+    settle(&mut [&mut a, &mut b]);
+    assert!(b.next().is_some());
+    pass(3, &mut [&mut a, &mut b]);
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    a.lose(move |_, _| {
+        count.set(count.get() + 1);
+        false
+    });
+    for node in [&a, &b] {
+        let now = node.domain.ep_datapath(node.ep).now();
+        assert_eq!(node.domain.sleep(now), Sleep::Forever);
+    }
+    pass(100, &mut [&mut a, &mut b]);
+    assert_eq!(asked.get(), 0);
+}
+
+#[test]
+fn a_receive_directed_at_somebody_never_met_waits() {
+    let net = net();
+    let mut a = Node::new(&net, 1);
+    let to_b = a.domain.av_insert(a.av, ([10, 0, 0, 1], 2).into());
+    let mut buffer = [0; 4];
+    a.recv(to_b, &mut buffer, None, 6);
+    pass(100, &mut [&mut a]);
+    assert!(a.all().is_empty());
+    let mut b = Node::new(&net, 2);
+    let to_a = b.knows(&a);
+    b.send(to_a, b"late", None, 2);
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(a.next().unwrap().unwrap().context, 6);
+}
+
+#[test]
+fn the_user_is_told_once_of_a_peer_never_heard() {
+    let net = net();
+    let (mut a, b) = (Node::new(&net, 1), Node::new(&net, 2));
+    let to_b = a.knows(&b);
+    a.lose(|_, _| true);
+    a.send(to_b, b"word", None, 5);
+    pass(9, &mut [&mut a]);
+    assert_eq!(notices(&mut a), []);
+    pass(5, &mut [&mut a]);
+    assert_eq!(notices(&mut a), [Notice { local: a.address, peer: b.address, heard: false }]);
+    pass(100, &mut [&mut a]);
+    assert_eq!(notices(&mut a), []);
+}
+
+#[test]
+fn the_user_is_not_told_of_a_peer_that_nobody_waits_for() {
+    let (mut a, _b, to_b, _) = two();
+    a.send_with(to_b, b"word", None, None, 0, OpFlags::INJECT).unwrap();
+    pass(100, &mut [&mut a]);
+    assert_eq!(notices(&mut a), []);
+}
