@@ -13,6 +13,7 @@ use crate::domain::Shared;
 use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
 use crate::matching::{MatchQueue, PeerId};
 use crate::mem;
+use crate::notices::Notices;
 use crate::peer::{PEERS_MAX, Peer, context_id};
 use crate::pool::Pool;
 use crate::slab::{Key, Slab};
@@ -96,6 +97,7 @@ pub(crate) struct Core {
     pub(crate) acking: Vec<PeerId>,
     pub(crate) timed: Vec<PeerId>,
     pub(crate) watch: Watch,
+    pub(crate) notices: Notices,
     pub(crate) batch: TxBatch,
     /// Peer and PSN of each datagram of the batch; the PSN only for those that the transport retransmits.
     pub(crate) batch_owners: Vec<(PeerId, Option<Psn>)>,
@@ -136,6 +138,7 @@ impl Core {
             acking: Vec::new(),
             timed: Vec::new(),
             watch: Watch::default(),
+            notices: Notices::default(),
             batch: TxBatch::new(TX_BATCH),
             batch_owners: Vec::with_capacity(TX_BATCH),
             blocked: false,

@@ -16,6 +16,7 @@ mod matching;
 mod mem;
 mod message;
 mod mr;
+mod notices;
 mod packet;
 mod peer;
 mod pool;

@@ -38,6 +38,7 @@ impl<D: Datapath> Endpoint<D> {
         if drained && self.core.next_timeout.is_some_and(|timeout| timeout <= now) {
             self.core.on_timers(now, shared);
         }
+        self.core.give_notices(shared);
         let sent = self.core.transmit(&mut self.datapath, at, shared);
         if !self.core.batch.is_empty() {
             self.core.flush_batch(&mut self.datapath, at, shared);

@@ -27,6 +27,7 @@ impl Core {
             self.stats.rx_integrity += 1;
             return;
         }
+        self.notices.note_version_spoken(datagram.source);
         if let Body::Reset(reset) = &packet.body {
             return self.on_reset(at, datagram.source, reset, shared);
         }
@@ -214,6 +215,7 @@ impl Core {
             return;
         }
         if let Some(reset) = Reset::of_version(datagram.bytes, self.incarnation) {
+            self.notices.note_other_version(datagram.source);
             self.push_reset(datagram.source, reset);
         }
     }

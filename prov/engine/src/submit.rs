@@ -149,8 +149,14 @@ impl Core {
         if self.state == State::Enabled { Ok(()) } else { Err(SubmitError::BadState) }
     }
 
-    fn check_memory(&self) -> Result<(), SubmitError> {
-        if self.memory() < self.config.memory_ceiling { Ok(()) } else { Err(SubmitError::NoMemory) }
+    fn check_memory(&mut self) -> Result<(), SubmitError> {
+        if self.memory() < self.config.memory_ceiling { Ok(()) } else { Err(self.memory_full()) }
+    }
+
+    /// The ceiling is reached: the user is told, too.
+    fn memory_full(&mut self) -> SubmitError {
+        self.notices.note_memory_full();
+        SubmitError::NoMemory
     }
 
     /// The peer of a directed receive, `None` for one from anybody.
@@ -186,7 +192,10 @@ impl Core {
         self.check_memory()?;
         let mut block = None;
         if inject && length > 0 {
-            block = Some(self.injected.take(length).ok_or(SubmitError::NoMemory)?);
+            block = self.injected.take(length);
+            if block.is_none() {
+                return Err(self.memory_full());
+            }
         }
         let Some(key) = self.txs.take() else {
             if let Some(block) = block {

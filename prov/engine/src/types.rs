@@ -177,15 +177,35 @@ pub enum Cause {
     NotSupported,
 }
 
-/// Nothing failed, but somebody should look: an operation waits for a peer that was asked for ten seconds and said nothing. It may compute.
+/// What the user of an endpoint should be told although no operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The endpoint's name.
     pub local: SocketAddr,
-    /// The peer's.
-    pub peer: SocketAddr,
-    /// The peer was heard before, so that packets do pass.
-    pub heard: bool,
+    /// What it is.
+    pub kind: NoticeKind,
+}
+
+/// See [`Notice`]. Each is given once for an endpoint and peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// An operation waits for a peer that was asked for ten seconds and said nothing. It may compute.
+    Silent {
+        /// The peer's name.
+        peer: SocketAddr,
+        /// The peer was heard before, so that packets do pass.
+        heard: bool,
+    },
+    /// Packets of another version of the protocol come from there.
+    OtherVersion {
+        /// Where they come from.
+        source: SocketAddr,
+    },
+    /// Operations are not accepted because the endpoint's memory has reached its ceiling.
+    MemoryFull {
+        /// The ceiling, bytes.
+        ceiling: usize,
+    },
 }
 
 /// Why an operation was not accepted.

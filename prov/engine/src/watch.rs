@@ -9,7 +9,7 @@ use crate::domain::Shared;
 use crate::endpoint::{Core, State};
 use crate::entries::{RxStage, TxEntry, TxKind, TxStage};
 use crate::matching::PeerId;
-use crate::types::Notice;
+use crate::types::{Notice, NoticeKind};
 
 /// Time between two walks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -107,7 +107,8 @@ impl Core {
         let silent = context.silence() >= NOTICE_AFTER;
         if silent && awaited == Awaited::ByApplication && !entry.noticed && !closing {
             entry.noticed = true;
-            shared.notice(Notice { local, peer: entry.name, heard: context.peer().is_some() });
+            let kind = NoticeKind::Silent { peer: entry.name, heard: context.peer().is_some() };
+            shared.notice(Notice { local, kind });
         }
         self.drain_events(peer, shared);
         self.note_context(peer);

@@ -43,8 +43,14 @@ fn assert_fails(node: &mut Node, context: usize) {
     assert!(node.next().is_none());
 }
 
-fn notices(node: &mut Node) -> Vec<Notice> {
-    std::iter::from_fn(|| node.domain.poll_notice()).collect()
+fn notices(node: &mut Node) -> Vec<NoticeKind> {
+    let local = node.address;
+    std::iter::from_fn(|| node.domain.poll_notice())
+        .map(|notice| {
+            assert_eq!(notice.local, local);
+            notice.kind
+        })
+        .collect()
 }
 
 /// From now on the DATA packets of `sender` are lost; its acknowledgements are not.
@@ -162,7 +168,7 @@ fn a_peer_that_computes_for_ten_minutes_is_healthy() {
     pass(600, &mut [&mut a]);
     assert!(a.all().is_empty());
     assert!((100..=121).contains(&asked.get()), "{} questions in ten minutes", asked.get());
-    assert_eq!(notices(&mut a), [Notice { local: a.address, peer: b.address, heard: true }]);
+    assert_eq!(notices(&mut a), [NoticeKind::Silent { peer: b.address, heard: true }]);
     // It is back.
     let mut received = vec![0; LARGE];
     b.recv(ANY, &mut received, None, 1);
@@ -234,7 +240,7 @@ fn the_user_is_told_once_of_a_peer_never_heard() {
     pass(9, &mut [&mut a]);
     assert_eq!(notices(&mut a), []);
     pass(5, &mut [&mut a]);
-    assert_eq!(notices(&mut a), [Notice { local: a.address, peer: b.address, heard: false }]);
+    assert_eq!(notices(&mut a), [NoticeKind::Silent { peer: b.address, heard: false }]);
     pass(100, &mut [&mut a]);
     assert_eq!(notices(&mut a), []);
 }
@@ -245,4 +251,46 @@ fn the_user_is_not_told_of_a_peer_that_nobody_waits_for() {
     a.send_with(to_b, b"word", None, None, 0, OpFlags::INJECT).unwrap();
     pass(100, &mut [&mut a]);
     assert_eq!(notices(&mut a), []);
+}
+
+#[test]
+fn the_user_is_told_once_that_memory_is_full() {
+    let net = net();
+    let config = EpConfig { memory_ceiling: 1 << 20, ..EpConfig::default() };
+    let mut a = Node::with(&net, 1, config, 1);
+    let full = loop {
+        let slices = [slice(&[])];
+        let matching = Match { source: ANY, tag: None };
+        let op = RecvOp { matching, slices: &slices, context: 0, flags: OpFlags::COMPLETION };
+        if let Err(error) = a.domain.recv(a.ep, &op) {
+            break error;
+        }
+    };
+    assert_eq!(full, SubmitError::NoMemory);
+    for expected in [&[NoticeKind::MemoryFull { ceiling: 1 << 20 }][..], &[]] {
+        assert_eq!(a.send_with(ANY, b"", None, None, 0, OpFlags::COMPLETION), Err(SubmitError::BadAddress));
+        a.domain.progress();
+        assert_eq!(notices(&mut a), expected);
+    }
+}
+
+#[test]
+fn the_user_is_told_once_of_a_peer_of_another_version() {
+    let (mut a, mut b, to_b, to_a) = two();
+    let stranger: std::net::SocketAddr = ([10, 0, 0, 1], 9).into();
+    // A first packet of version 2, as version 1 knows of it.
+    let mut foreign = [0_u8; 104];
+    (foreign[0], foreign[1]) = (0x21, 0x01);
+    for (source, count, told) in [(b.address, 2, 0), (b.address, 2, 0), (stranger, 3, 1), (stranger, 9, 0)] {
+        for _ in 0..count {
+            a.inject(source, &foreign);
+        }
+        a.domain.progress();
+        let expected = vec![NoticeKind::OtherVersion { source }; told];
+        assert_eq!(notices(&mut a), expected, "{count} from {source}");
+        // The peer speaks our version: the others were damaged.
+        a.send(to_b, b"", None, 0);
+        b.send(to_a, b"", None, 0);
+        settle(&mut [&mut a, &mut b]);
+    }
 }

@@ -154,6 +154,12 @@ impl Node {
         self.net.borrow_mut().lose = Some(Box::new(lose));
     }
 
+    /// A datagram that nobody's endpoint made arrives.
+    pub(crate) fn inject(&self, source: SocketAddr, bytes: &[u8]) {
+        let mut net = self.net.borrow_mut();
+        net.queues.get_mut(&self.address).expect("it lives").push_back((source, bytes.to_vec()));
+    }
+
     pub(crate) fn time_passes(&self, micros: u64) {
         self.net.borrow_mut().now_ns += micros * 1000;
     }
