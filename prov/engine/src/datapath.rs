@@ -35,6 +35,17 @@ pub struct TxPacket {
 }
 
 impl TxPacket {
+    const BLANK: Self = Self {
+        destination: SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0),
+        header: [0; HEADER_MAX],
+        header_length: 0,
+        fragment: false,
+        padding: 0,
+        slices: 0,
+        first_slice: 0,
+        payload_length: 0,
+    };
+
     /// Bytes of the datagram.
     pub fn length(&self) -> usize {
         usize::from(self.header_length) + self.payload_length as usize + usize::from(self.padding)
@@ -53,7 +64,9 @@ impl fmt::Debug for TxPacket {
 /// Datagrams to send, in order. The datapath may join consecutive ones of equal size and destination into one offloaded send.
 #[derive(Debug)]
 pub struct TxBatch {
+    /// Packets are written where they lie and used again: only the first `used` mean something.
     packets: Vec<TxPacket>,
+    used: usize,
     slices: Vec<UserSlice>,
     capacity: usize,
 }
@@ -61,12 +74,13 @@ pub struct TxBatch {
 impl TxBatch {
     /// A batch that holds `capacity` datagrams without allocating.
     pub fn new(capacity: usize) -> Self {
-        Self { packets: Vec::with_capacity(capacity), slices: Vec::with_capacity(capacity * 4), capacity }
+        let (packets, slices) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity * 4));
+        Self { packets, used: 0, slices, capacity }
     }
 
     /// The datagrams.
     pub fn packets(&self) -> &[TxPacket] {
-        &self.packets
+        &self.packets[..self.used]
     }
 
     /// The payload slices of a datagram.
@@ -87,22 +101,32 @@ impl TxBatch {
 
     /// No datagram is waiting.
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.used == 0
     }
 
     /// No further datagram fits.
     pub fn is_full(&self) -> bool {
-        self.packets.len() >= self.capacity
+        self.used >= self.capacity
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.packets.clear();
+        self.used = 0;
         self.slices.clear();
     }
 
-    /// Appends a datagram whose payload slices `fill` pushes.
-    pub(crate) fn push(&mut self, mut packet: TxPacket, fill: impl FnOnce(&mut Vec<UserSlice>)) {
+    /// Appends a datagram: `write` fills in all of it but its slices, which `fill` pushes. Returns its length.
+    pub(crate) fn push(
+        &mut self,
+        write: impl FnOnce(&mut TxPacket),
+        fill: impl FnOnce(&mut Vec<UserSlice>),
+    ) -> usize {
+        if self.used == self.packets.len() {
+            self.packets.push(TxPacket::BLANK);
+        }
+        let packet = &mut self.packets[self.used];
+        self.used += 1;
+        write(packet);
         let first = self.slices.len();
         fill(&mut self.slices);
         let added = &self.slices[first..];
@@ -112,7 +136,7 @@ impl TxBatch {
             .map(|slice| u32::try_from(slice.len()).expect("a segment is smaller than 64 KiB"))
             .sum();
         packet.first_slice = u32::try_from(first).expect("a batch holds few slices");
-        self.packets.push(packet);
+        packet.length()
     }
 }
 

@@ -25,7 +25,8 @@ impl<D: Datapath> Endpoint<D> {
             let batch = self.datapath.receive(&mut |datagram| core.on_datagram(at, &datagram, shared));
             received += batch.datagrams;
             drained = batch.drained;
-            if drained {
+            // What came alone is most often all: the application, which may be waiting for just that, is not kept for another look.
+            if drained || batch.datagrams == 1 {
                 break;
             }
         }

@@ -35,7 +35,10 @@ impl Core {
         self.on_packet(at, peer, &packet, datagram, shared);
         self.drain_events(peer, shared);
         self.note_context(peer);
-        self.make_ready(peer);
+        let entry = self.peer(peer);
+        if entry.has_queued() || entry.context.as_deref().is_some_and(|context| context.wants_turn(at.now)) {
+            self.make_ready(peer);
+        }
     }
 
     /// The peer whose context the packet belongs to: by context id, or by the name in its SYN extension.
@@ -283,10 +286,11 @@ fn cause_of(death: Death) -> Cause {
 /// CRC32C of the headers, or of everything with FULL, with the integrity field taken as zero.
 fn integrity_holds(bytes: &[u8], packet: &Packet<'_>) -> bool {
     let covered = if packet.llp.flags.contains(Flags::FULL) { bytes.len() } else { packet.headers };
-    let (Some(before), Some(after)) = (bytes.get(..Llp::INTEGRITY_OFFSET), bytes.get(Llp::LENGTH..covered))
+    let (Some(mut head), Some(after)) =
+        (bytes.first_chunk::<{ Llp::LENGTH }>().copied(), bytes.get(Llp::LENGTH..covered))
     else {
         return false;
     };
-    let crc = crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]);
-    crc32c::crc32c_append(crc, after) == packet.llp.integrity
+    head[Llp::INTEGRITY_OFFSET..].fill(0);
+    crc32c::crc32c_append(crc32c::crc32c(&head), after) == packet.llp.integrity
 }

@@ -298,8 +298,7 @@ impl Core {
         let length = reset.encode(&mut body);
         let llp = Llp::new(rdgram_wire::Kind::Reset);
         let outgoing = Outgoing { llp, syn: None, body: &body[..length], padding: 0, fragment: false };
-        let packet = outgoing.packet(destination, &[], 0, 0, true);
-        self.batch.push(packet, |_| ());
+        self.batch.push(|packet| outgoing.write(packet, destination, Payload::NONE, true), |_| ());
         self.batch_owners.push((PeerId(u32::MAX), None));
     }
 
@@ -329,10 +328,13 @@ impl Core {
     ) {
         let destination = self.peer(peer).destination;
         let slices: &[UserSlice] = owner.map_or(&[], |key| &self.txs[key].slices);
-        let packet = outgoing.packet(destination, slices, offset, length, self.config.full_integrity);
+        let (payload, full) = (Payload { slices, offset, length }, self.config.full_integrity);
+        let bytes = self.batch.push(
+            |packet| outgoing.write(packet, destination, payload, full),
+            |arena| mem::parts(slices, offset, length, |part| arena.push(part)),
+        );
         self.stats.tx_datagrams += 1;
-        self.batch.push(packet, |arena| mem::parts(slices, offset, length, |part| arena.push(part)));
-        self.stats.tx_bytes += self.batch.packets().last().map_or(0, |packet| packet.length() as u64);
+        self.stats.tx_bytes += bytes as u64;
         self.batch_owners.push((peer, psn));
     }
 
@@ -387,43 +389,48 @@ struct Outgoing<'a> {
     fragment: bool,
 }
 
+/// The payload of a datagram: `length` bytes from `offset` of `slices`.
+#[derive(Clone, Copy)]
+struct Payload<'a> {
+    slices: &'a [UserSlice],
+    offset: usize,
+    length: usize,
+}
+
+impl Payload<'_> {
+    const NONE: Self = Self { slices: &[], offset: 0, length: 0 };
+}
+
 impl Outgoing<'_> {
-    /// Encodes the headers, with length and integrity filled in, for `length` payload bytes from `offset` of `slices`.
-    fn packet(
+    /// Encodes the headers into `packet`, with length and integrity filled in.
+    fn write(
         mut self,
+        packet: &mut TxPacket,
         destination: core::net::SocketAddr,
-        slices: &[UserSlice],
-        offset: usize,
-        length: usize,
+        payload: Payload<'_>,
         full: bool,
-    ) -> TxPacket {
+    ) {
         let header_length = prefix(self.syn.is_some()) + self.body.len();
-        self.llp.length = datagram_length(header_length + length + usize::from(self.padding));
+        self.llp.length = datagram_length(header_length + payload.length + usize::from(self.padding));
         // Padding is never covered: its content does not matter, its arrival does.
-        let full = full && length > 0;
+        let full = full && payload.length > 0;
         self.llp.flags.set(Flags::FULL, full);
         self.llp.integrity = 0;
-        let mut header = [0; HEADER_MAX];
-        let mut at = self.llp.encode(&mut header);
+        let header = &mut packet.header;
+        let mut at = self.llp.encode(header);
         if let Some(syn) = &self.syn {
             at += syn.encode(&mut header[at..]);
         }
         header[at..at + self.body.len()].copy_from_slice(self.body);
         let mut crc = crc32c::crc32c(&header[..header_length]);
         if full {
-            mem::parts(slices, offset, length, |part| crc = part.crc32c(crc));
+            mem::parts(payload.slices, payload.offset, payload.length, |part| crc = part.crc32c(crc));
         }
         header[Llp::INTEGRITY_OFFSET..Llp::LENGTH].copy_from_slice(&crc.to_be_bytes());
-        TxPacket {
-            destination,
-            header,
-            header_length: datagram_length(header_length),
-            fragment: self.fragment,
-            padding: self.padding,
-            slices: 0,
-            first_slice: 0,
-            payload_length: 0,
-        }
+        packet.destination = destination;
+        packet.header_length = datagram_length(header_length);
+        packet.fragment = self.fragment;
+        packet.padding = self.padding;
     }
 }
 

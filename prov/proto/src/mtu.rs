@@ -113,6 +113,11 @@ impl PathMtu {
         self.probe.map(|probe| probe.deadline)
     }
 
+    /// Whether [`Self::poll`] has a probe to send.
+    pub(crate) fn wants_probe(&self, now: Instant) -> bool {
+        self.probe.is_none() && self.size_wanted(now).is_some()
+    }
+
     /// The probe to send now: its number and size.
     pub(crate) fn poll(&mut self, now: Instant, rtt: Duration) -> Option<(u32, u16)> {
         if self.probe.is_some() {
@@ -230,7 +235,10 @@ impl PathMtu {
             return None;
         }
         let ceiling = if now < self.ceiling_end { self.ceiling.min(self.limit) } else { self.limit };
+        if self.current >= ceiling {
+            return None;
+        }
         let next = self.steps().find(|step| *step > self.current).unwrap_or(ceiling).min(ceiling);
-        (next > self.current).then_some(next)
+        Some(next)
     }
 }

@@ -2,46 +2,50 @@
 
 use core::time::Duration;
 
+use crate::time::nanos;
+
 /// The timeout before the first sample: long for one network, short for the world. Wrong by an order it costs a handful of spurious packets, as each expiry sends one and doubles.
 const RTO_INITIAL: Duration = Duration::from_millis(10);
 
-/// Smoothed round-trip time and its variance.
+/// Smoothed round-trip time and its variance, in nanoseconds: arithmetic on `Duration` would cost more than all else that is done for a sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rtt {
-    smoothed: Option<Duration>,
-    variance: Duration,
-    latest: Duration,
+    smoothed_ns: Option<u64>,
+    variance_ns: u64,
+    latest_ns: u64,
 }
 
 impl Rtt {
     /// Takes in a sample (RFC 6298, section 2.2 and 2.3: alpha 1/8, beta 1/4).
     pub(crate) fn sample(&mut self, rtt: Duration) {
-        self.latest = rtt;
-        self.smoothed = Some(match self.smoothed {
+        // No round trip takes 2^59 ns, and the products below do not overflow.
+        let rtt = nanos(rtt).min(1 << 59);
+        self.latest_ns = rtt;
+        self.smoothed_ns = Some(match self.smoothed_ns {
             None => {
-                self.variance = rtt / 2;
+                self.variance_ns = rtt / 2;
                 rtt
             }
             Some(smoothed) => {
-                self.variance = (self.variance * 3 + smoothed.abs_diff(rtt)) / 4;
+                self.variance_ns = (self.variance_ns * 3 + smoothed.abs_diff(rtt)) / 4;
                 (smoothed * 7 + rtt) / 8
             }
         });
     }
 
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        self.smoothed
+        self.smoothed_ns.map(Duration::from_nanos)
     }
 
     /// The retransmission timeout before back-off, without floor.
     pub(crate) fn timeout(&self) -> Duration {
-        self.smoothed.map_or(RTO_INITIAL, |smoothed| smoothed + self.variance * 4)
+        self.smoothed_ns.map_or(RTO_INITIAL, |smoothed| Duration::from_nanos(smoothed + self.variance_ns * 4))
     }
 
     /// How long after a later transmission was acknowledged an earlier one may still be on its way: 9/8 of the round trip since it was sent (RFC 8985 with the reordering window of RFC 9002).
     pub(crate) fn reordering(&self) -> Duration {
-        let rtt = self.smoothed.unwrap_or(RTO_INITIAL).max(self.latest);
-        rtt + rtt / 8
+        let rtt = self.smoothed_ns.unwrap_or(nanos(RTO_INITIAL)).max(self.latest_ns);
+        Duration::from_nanos(rtt + rtt / 8)
     }
 }
 

@@ -36,7 +36,8 @@ impl Instant {
 }
 
 /// Saturates: a clock in nanoseconds lasts for 584 years, a duration may be longer.
-const fn nanos(duration: Duration) -> u64 {
+#[inline]
+pub(crate) const fn nanos(duration: Duration) -> u64 {
     let nanos = duration.as_secs().saturating_mul(1_000_000_000);
     nanos.saturating_add(duration.subsec_nanos() as u64)
 }

@@ -38,8 +38,8 @@ const BUFFER_SIZE: usize = 1 << 16;
 /// Buffers: each takes a datagram or a train. Few, because a train fills the cache already.
 const BUFFERS: usize = 8;
 
-/// Buffers offered when the last call did not fill all: the second one finds the queue empty within the same call.
-const BUFFERS_QUIET: usize = 2;
+/// Buffers offered when the last call did not fill all: a quiet socket is asked by the plain call, which costs less, and most often has nothing.
+const BUFFERS_QUIET: usize = 1;
 
 /// Failed calls in a row that are taken for hints at reports in the error queue.
 const HINTS_MAX: u32 = 16;
@@ -55,6 +55,8 @@ pub(crate) struct Receiver {
     headers: Box<[libc::mmsghdr; BUFFERS]>,
     /// Buffers to offer next time.
     offer: usize,
+    /// Headers from the first that the kernel has not written to since they were prepared.
+    prepared: usize,
 }
 
 /// What the kernel fills beside the payload.
@@ -90,6 +92,7 @@ impl Receiver {
             slots: Box::new([slot; BUFFERS]),
             headers: Box::new([header; BUFFERS]),
             offer: BUFFERS_QUIET,
+            prepared: 0,
         }
     }
 
@@ -115,19 +118,8 @@ impl Receiver {
     fn fill(&mut self, socket: &Socket, errors: &mut ErrorQueue, offer: usize) -> usize {
         for _ in 0..HINTS_MAX {
             self.prepare(offer);
-            let length = libc::c_uint::try_from(offer).unwrap_or(1);
-            // SAFETY: `prepare` made the first `offer` headers point to live buffers of the lengths they say,
-            // which belong to this value and are borrowed exclusively.
-            let result = unsafe {
-                libc::recvmmsg(
-                    socket.as_fd().as_raw_fd(),
-                    self.headers.as_mut_ptr(),
-                    length,
-                    libc::MSG_DONTWAIT,
-                    ptr::null_mut(),
-                )
-            };
-            if let Ok(count) = usize::try_from(result) {
+            if let Ok(count) = usize::try_from(self.call(socket, offer)) {
+                self.prepared = 0;
                 return count;
             }
             match errno() {
@@ -140,8 +132,31 @@ impl Receiver {
         0
     }
 
-    /// Points the headers at their buffers; the kernel overwrote lengths.
+    /// The system call: how many headers it filled, or a negative number.
+    fn call(&mut self, socket: &Socket, offer: usize) -> isize {
+        let fd = socket.as_fd().as_raw_fd();
+        if offer == 1 {
+            let header = &mut self.headers[0];
+            // SAFETY: `prepare` made the header point to a live buffer of the length it says, which belongs to this value and is borrowed exclusively.
+            let length = unsafe { libc::recvmsg(fd, ptr::from_mut(&mut header.msg_hdr), libc::MSG_DONTWAIT) };
+            let Ok(bytes) = libc::c_uint::try_from(length) else { return -1 };
+            header.msg_len = bytes;
+            return 1;
+        }
+        let length = libc::c_uint::try_from(offer).unwrap_or(1);
+        // SAFETY: as above, for each of the first `offer` headers.
+        let count = unsafe {
+            libc::recvmmsg(fd, self.headers.as_mut_ptr(), length, libc::MSG_DONTWAIT, ptr::null_mut())
+        };
+        count as isize
+    }
+
+    /// Points the headers at their buffers; the kernel overwrites lengths when it fills one.
     fn prepare(&mut self, offer: usize) {
+        if offer <= self.prepared {
+            return;
+        }
+        self.prepared = offer;
         let buffers = self.bytes.chunks_exact_mut(BUFFER_SIZE);
         for ((slot, header), buffer) in
             self.slots.iter_mut().zip(self.headers.iter_mut()).zip(buffers).take(offer)

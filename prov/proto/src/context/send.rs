@@ -82,6 +82,15 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         })
     }
 
+    /// Whether a poll may give something to send now: a loss to be judged, a packet to be sent again, a probe, the answer to one.
+    #[must_use]
+    pub fn wants_turn(&self, now: Instant) -> bool {
+        let judges = self.loss_timer.is_some_and(|due| due <= now);
+        let probes = self.confirm_due.is_some() || self.probe_to_answer.is_some();
+        let searches = || self.established && self.rtt.smoothed().is_some() && self.mtu.wants_probe(now);
+        self.dead.is_none() && (judges || probes || self.has_retransmission() || searches())
+    }
+
     /// Whether [`Self::poll_retransmit`] may have something to send now.
     #[must_use]
     pub fn has_retransmission(&self) -> bool {

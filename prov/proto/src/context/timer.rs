@@ -18,10 +18,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return None;
         }
         let confirm = self.confirm_due.or_else(|| self.liveness.confirm_at().filter(|_| !self.probe_due));
-        [self.loss_timer, self.tail_deadline(), self.rto_deadline(), self.mtu.next_timeout(), confirm]
-            .into_iter()
-            .flatten()
-            .min()
+        let tail = self.rto_deadline().map(|rto| self.tail_deadline(rto).unwrap_or(rto));
+        earliest(earliest(self.loss_timer, tail), earliest(self.mtu.next_timeout(), confirm))
     }
 
     /// Time passed. Afterwards [`Self::poll_retransmit`] and [`Self::poll_probe`] may have something to send.
@@ -32,9 +30,10 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= at.now);
         self.detect_losses(at.now);
-        if due(self.rto_deadline()) {
+        let rto = self.rto_deadline();
+        if due(rto) {
             self.expire(at.now);
-        } else if due(self.tail_deadline()) {
+        } else if due(rto.and_then(|rto| self.tail_deadline(rto))) {
             self.tail_probed = true;
             self.probe_due = true;
             self.counters.tail_probes += 1;
@@ -96,9 +95,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.has_tail().then(|| self.rto_base + self.rto())
     }
 
-    /// After max(2 x smoothed RTT, a floor), when that is before the timeout. Needs a sample: without one the timeout is a guess already.
-    fn tail_deadline(&self) -> Option<Instant> {
-        if self.tail_probed || self.backoff != 0 || !self.has_tail() {
+    /// After max(2 x smoothed RTT, a floor), when that is before the timeout `rto`. Needs a sample: without one the timeout is a guess already.
+    fn tail_deadline(&self, rto: Instant) -> Option<Instant> {
+        if self.tail_probed || self.backoff != 0 {
             return None;
         }
         let mut delay = (self.rtt.smoothed()? * 2).max(self.config.tail_probe_min);
@@ -107,12 +106,20 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             delay = delay.max(self.rto_floor / 2);
         }
         let deadline = self.tail_base + delay;
-        (deadline < self.rto_base + self.rto()).then_some(deadline)
+        (deadline < rto).then_some(deadline)
     }
 
     /// Whether something is in flight that an acknowledgement may be missing for.
     fn has_tail(&self) -> bool {
         let unwatched = planted(Defect::UnackedTail) && self.tx.outstanding() == 1;
         self.tx.in_flight() != 0 && !unwatched
+    }
+}
+
+/// The earlier of two deadlines, of which either may be missing.
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
