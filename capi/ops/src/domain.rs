@@ -19,7 +19,7 @@ use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Face, Object};
 use crate::guard::{Bomb, entry};
 use crate::wait::Waits;
-use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, stubs};
+use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, stubs};
 
 /// The engine over the real world.
 pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
@@ -44,6 +44,9 @@ impl State {
     pub(crate) fn progress(&mut self) {
         self.reads = 0;
         self.engine.progress();
+        while let Some(notice) = self.engine.poll_notice() {
+            notice::tell(&notice);
+        }
     }
 
     /// Whether a read that found something may return without progress.

@@ -11,6 +11,7 @@
 //! | `domain`, `cq`, `cntr`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
 //! | `msg`, `tagged`, `transfer` | the data path |
 //! | `wait`, `exit` | who wakes whom; the end of the process |
+//! | `notice` | what the user is told of endpoints on stderr |
 //! | `stubs` | every slot of what is not offered |
 
 mod address;
@@ -33,6 +34,7 @@ mod info;
 mod log;
 mod mr;
 mod msg;
+mod notice;
 mod param;
 mod provider;
 mod rma;

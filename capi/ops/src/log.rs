@@ -191,9 +191,15 @@ const WARNINGS_MAX: usize = 256;
 
 /// Tells the user once per `key`, in one line on stderr: what is wrong, and what to do about it.
 pub(crate) fn warn_once(key: &str, text: &str) {
+    warn_few("", WARNINGS_MAX, key, text);
+}
+
+/// As [`warn_once`], but of one `cause` not more than `most` lines, since each may be about another peer of thousands.
+pub(crate) fn warn_few(cause: &str, most: usize, key: &str, text: &str) {
     let fresh = {
         let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
-        warned.len() < WARNINGS_MAX && warned.insert(key.to_owned())
+        let given = warned.iter().filter(|warning| warning.starts_with(cause)).count();
+        given < most && warned.len() < WARNINGS_MAX && warned.insert(format!("{cause}{key}"))
     };
     if !fresh {
         return;
@@ -233,5 +239,17 @@ mod tests {
         warn_once("test key", "a test's warning");
         let warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(warned.iter().filter(|key| key.as_str() == "test key").count(), 1);
+    }
+
+    #[test]
+    fn warnings_of_one_cause_are_few() {
+        for key in ["one", "one", "two", "three", "four"] {
+            warn_few("test cause ", 3, key, "a test's warning about one of many");
+        }
+        warn_once("test key of another cause", "a test's warning");
+        let warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let given: Vec<_> = warned.iter().filter(|key| key.starts_with("test cause ")).collect();
+        assert_eq!(given, ["test cause one", "test cause three", "test cause two"]);
+        assert!(warned.contains("test key of another cause"));
     }
 }

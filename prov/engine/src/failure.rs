@@ -45,12 +45,13 @@ impl Core {
     /// Fails a send. An injected one has no context that the application would know: only counters tell.
     pub(crate) fn fail_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
         let tx = &self.txs[key];
-        let (completion, events) = (tx.completion(), tx.events());
+        let (completion, events, peer) = (tx.completion(), tx.events(), tx.peer);
         let told = !tx.reported
             && tx.kind != TxKind::Response
             && (!tx.flags.contains(OpFlags::INJECT) || tx.flags.contains(OpFlags::COMPLETION));
         self.release_tx(key);
         if told {
+            let completion = Completion { source: self.fi_addr(shared, peer), ..completion };
             self.complete_tx(shared, Entry::Failure(Failure { completion, overflow: 0, cause }));
         }
         self.count(shared, events, true);

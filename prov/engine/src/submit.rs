@@ -349,6 +349,9 @@ impl Core {
             tag: entry.tag.map_or(0, |tag| tag.tag),
             ..Completion::default()
         };
+        let source = entry.source;
+        let source = source.map_or(FiAddr::UNSPEC, |source| self.fi_addr(shared, source));
+        let completion = Completion { source, ..completion };
         self.release_posted(key);
         self.complete_rx(shared, Entry::Failure(Failure { completion, overflow: 0, cause }));
         self.count(shared, CounterEvents::RECV, true);

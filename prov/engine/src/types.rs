@@ -132,7 +132,7 @@ impl Default for Completion {
 /// An operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// As in a completion; `length` is what was placed.
+    /// As in a completion; `length` is what was placed, and `source` is the peer also where we are the source.
     pub completion: Completion,
     /// Bytes that did not fit.
     pub overflow: usize,

@@ -40,6 +40,7 @@ fn pass(seconds: u64, nodes: &mut [&mut Node]) {
 fn assert_fails(node: &mut Node, context: usize) {
     let failure = node.next().expect("the operation ends").expect_err("in an error");
     assert_eq!((failure.cause, failure.completion.context), (Cause::Refused, context));
+    assert_eq!(failure.completion.source, FiAddr(0), "the user is told of whom");
     assert!(node.next().is_none());
 }
 

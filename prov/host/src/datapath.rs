@@ -42,6 +42,11 @@ impl HostDatapath {
         let got = self.udp.receive_buffer() / 2;
         (got < self.wanted).then_some((self.wanted, got))
     }
+
+    /// Datagrams that found no room in the receive buffer so far, modulo 2^32.
+    pub fn dropped(&self) -> u32 {
+        self.udp.dropped()
+    }
 }
 
 /// The engine's batch, as the socket layer sees it.

@@ -72,6 +72,11 @@ impl Udp {
         self.socket.receive_buffer()
     }
 
+    /// Datagrams that found no room in the receive buffer so far, modulo 2^32. A system call.
+    pub fn dropped(&self) -> u32 {
+        self.socket.dropped()
+    }
+
     /// Whether runs of equal datagrams still go out as trains.
     pub fn segmentation(&self) -> bool {
         self.sender.segmentation()

@@ -53,6 +53,9 @@ pub(crate) struct Socket {
     receive_buffer: usize,
 }
 
+/// What SO_MEMINFO gives (`linux/sock_diag.h`); the last is SK_MEMINFO_DROPS.
+const MEMINFO_VALUES: usize = 9;
+
 /// ECT(0) in the two ECN bits of the type of service: "this sender minds congestion marks" (RFC 3168).
 const ECT0: libc::c_int = 0b10;
 
@@ -75,6 +78,24 @@ impl Socket {
     /// Bytes of receive buffer, as the kernel counts.
     pub(crate) fn receive_buffer(&self) -> usize {
         self.receive_buffer
+    }
+
+    /// Datagrams that found no room in the receive buffer so far, modulo 2^32. 0 where the system does not say (before Linux 4.12).
+    pub(crate) fn dropped(&self) -> u32 {
+        let mut values = [0_u32; MEMINFO_VALUES];
+        #[allow(clippy::cast_possible_truncation, reason = "a few bytes")]
+        let mut length = size_of_val(&values) as libc::socklen_t;
+        // SAFETY: values and length are live, and the length tells the kernel how much room there is.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                values.as_mut_ptr().cast(),
+                ptr::from_mut(&mut length),
+            )
+        };
+        if result < 0 { 0 } else { values[MEMINFO_VALUES - 1] }
     }
 
     /// The system knows UDP_SEGMENT.

@@ -284,3 +284,20 @@ fn the_receive_buffer_is_what_the_kernel_says() {
     let options = Options { receive_buffer: 100_000, ..Options::default() };
     assert_eq!(open(LOCAL[0], &options).receive_buffer(), 200_000);
 }
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let options = Options { receive_buffer: 4096, ..Options::default() };
+    for local in LOCAL {
+        let (mut sender, receiver) = (open(local, &Options::default()), open(local, &options));
+        assert_eq!(receiver.dropped(), 0);
+        let packets: Vec<Packet> =
+            (0..50).map(|index| Packet::new(receiver.local_address(), pattern(index, 1000))).collect();
+        // A whole train may find room, two do not.
+        for _ in 0..10 {
+            assert_eq!(sender.send(&Batch(&packets)).taken, packets.len());
+        }
+        assert!(receiver.dropped() > 0);
+        assert_eq!(sender.dropped(), 0);
+    }
+}

@@ -5,7 +5,7 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::net::SocketAddr;
 
-use rdgram_engine::{Cause, CqId, Failure};
+use rdgram_engine::{Cause, CompletionFlags, CqId, Failure, FiAddr};
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
@@ -29,6 +29,7 @@ fn error_entry_size(api_version: u32) -> usize {
 
 fn error_entry(failure: &Failure) -> sys::abi::CqErrEntry {
     let completion = &failure.completion;
+    let received = completion.flags.contains(CompletionFlags::RECV);
     sys::abi::CqErrEntry {
         base: sys::fi_cq_err_entry {
             op_context: pointer(completion.context),
@@ -43,7 +44,8 @@ fn error_entry(failure: &Failure) -> sys::abi::CqErrEntry {
             err_data: core::ptr::null_mut(),
             err_data_size: 0,
         },
-        src_addr: completion.source.0,
+        // Of what was sent it is the destination, which is not this field's business.
+        src_addr: if received { completion.source } else { FiAddr::UNSPEC }.0,
     }
 }
 
@@ -161,7 +163,7 @@ pub(super) unsafe extern "C" fn strerror(
 
 #[cfg(test)]
 mod tests {
-    use rdgram_engine::{Completion, CompletionFlags, FiAddr};
+    use rdgram_engine::Completion;
 
     use super::*;
 

@@ -18,7 +18,7 @@ use crate::errno::{Errno, Result};
 use crate::guard::entry;
 use crate::log::{Level, Subsystem};
 use crate::param::settings;
-use crate::{fid, log};
+use crate::{fid, log, notice};
 
 /// Silence after which the user is told what is being waited for.
 const NOTICE_AFTER: Duration = Duration::from_secs(5);
@@ -91,6 +91,7 @@ pub(crate) fn end_all(state: &mut State) {
         }
     }
     for id in ids {
+        notice::tell_end(&state.engine, id);
         drop(state.engine.ep_remove(id));
     }
 }
@@ -198,25 +199,11 @@ fn watch(state: &State, ids: &[EpId]) -> Result<WaitSet> {
 
 /// Ends the endpoint: the peers are told, the socket is closed.
 fn remove(state: &mut State, slot: usize, id: EpId) -> Result {
-    if settings().stats {
-        print_stats(state, id);
-    }
+    notice::tell_end(&state.engine, id);
     let place = state.endpoints.get_mut(slot).ok_or(Errno::OTHER)?;
     if let Some(endpoint) = place.take() {
         state.waits.remove_socket(endpoint.socket);
     }
     drop(state.engine.ep_remove(id));
     Ok(())
-}
-
-/// `FI_RDGRAM_STATS=1`: one line per counter, on stderr.
-fn print_stats(state: &State, id: EpId) {
-    use std::io::Write as _;
-    let name = state.engine.ep_datapath(id).local_address();
-    let mut text = String::new();
-    for (counter, value) in state.engine.ep_stats(id).rows() {
-        text.push_str(&format!("rdgram: {name} {counter} {value}\n"));
-    }
-    // A closed stderr is the user's choice.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
