@@ -153,7 +153,7 @@ impl Pair {
 
 #[test]
 fn whatever_waits_for_a_killed_process_ends() {
-    let mut failures = [0; WAITING + 1];
+    let mut failures = [0_u64; WAITING + 1];
     for seed in 0..SEEDS {
         let mut pair = Pair::new(seed);
         pair.begin();
@@ -166,13 +166,13 @@ fn whatever_waits_for_a_killed_process_ends() {
         assert_eq!(contexts, [RECEIVE, ANNOUNCED, READ, GRANTED], "seed {seed}: {:?}", pair.ended[0]);
         for (context, cause) in &pair.ended[0] {
             assert!(matches!(cause, None | Some(Cause::Refused)), "seed {seed}: {cause:?}");
-            failures[*context] += usize::from(cause.is_some());
+            failures[*context] += u64::from(cause.is_some());
         }
         let process = pair.sides[0].take().expect("it lives");
         assert!(process.domain.is_quiet(), "seed {seed}: {:?}", process.domain.ep_describe(process.ep));
     }
     // What waits for the application of the other side fails always, what only waits for the network now and then.
-    assert_eq!((failures[RECEIVE], failures[ANNOUNCED]), (SEEDS as usize, SEEDS as usize));
+    assert_eq!((failures[RECEIVE], failures[ANNOUNCED]), (SEEDS, SEEDS));
     assert!(failures[READ] > 0 && failures[GRANTED] > 0, "{failures:?}");
 }
 
