@@ -3,6 +3,7 @@
 //! Responsible for `fid_ep` and for what libfabric knows of an endpoint that the engine does not: flags, limits, bindings until it is enabled. The engine's
 //! endpoint exists from enable to close. Must never look at a message.
 
+mod alias;
 mod attributes;
 mod closing;
 mod options;
@@ -42,7 +43,10 @@ use attributes::{Attributes, Needs, choose_address, config, open_socket};
 pub(crate) struct Ep<S: Serialize> {
     child: Child<sys::fid_ep>,
     shared: Arc<Shared<S>>,
+    /// Of its own: what operations find their flags by.
     slot: usize,
+    /// Of the endpoint that it stands for: another one than its own when it is an alias.
+    home: usize,
 }
 
 // SAFETY: `repr(C)`, and `Child<fid_ep>` is the first field.
@@ -96,11 +100,16 @@ pub(crate) struct Way {
     queue: Option<(CqId, Arc<()>)>,
 }
 
-/// From open to enable a bound socket, then an endpoint of the engine's.
+/// From open to enable a bound socket, then an endpoint of the engine's. An alias has neither.
 #[derive(Debug)]
 enum Phase {
     Made(Box<HostDatapath>),
     Enabled(EpId),
+    /// Other flags for operations of the endpoint in the slot `home`: its id once it is enabled.
+    Alias {
+        home: usize,
+        id: Option<EpId>,
+    },
     /// Something failed half-way, or it is being closed.
     Gone,
 }
@@ -139,6 +148,7 @@ impl EpState {
     pub(crate) fn id(&self) -> Option<EpId> {
         match self.phase {
             Phase::Enabled(id) => Some(id),
+            Phase::Alias { id, .. } => id,
             Phase::Made(_) | Phase::Gone => None,
         }
     }
@@ -164,7 +174,7 @@ impl EpState {
         match &self.phase {
             Phase::Made(datapath) => Ok(datapath.local_address()),
             Phase::Enabled(id) => Ok(engine.ep_address(*id)),
-            Phase::Gone => Err(Errno::OPBADSTATE),
+            Phase::Alias { .. } | Phase::Gone => Err(Errno::OPBADSTATE),
         }
     }
 
@@ -185,17 +195,17 @@ impl<S: Serialize> Ep<S> {
         &self.shared
     }
 
-    /// Index of its state.
+    /// Index of what operations are to look at.
     #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.slot
     }
 
-    /// Does something with the endpoint's state under the lock.
+    /// Does something with the endpoint's state under the lock, also through an alias.
     fn with<R>(&self, work: impl FnOnce(&mut EpState, &mut Engine) -> Result<R>) -> Result<R> {
         self.shared.with(|state| {
             let State { engine, endpoints, .. } = state;
-            let endpoint = endpoints.get_mut(self.slot).and_then(Option::as_mut).ok_or(Errno::OPBADSTATE)?;
+            let endpoint = endpoints.get_mut(self.home).and_then(Option::as_mut).ok_or(Errno::OPBADSTATE)?;
             work(endpoint, engine)
         })
     }
@@ -293,6 +303,7 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
                 child: Child::new(Tables::<S>::face(context), shared),
                 shared: Arc::clone(shared),
                 slot,
+                home: slot,
             };
             // SAFETY: libfabric's caller gives a place.
             unsafe { cptr::give(ep, fid::publish(Box::new(endpoint))) };
@@ -444,13 +455,15 @@ fn bind_eq<S: Serialize>(ep: &Ep<S>, sink: EventSink) -> Result {
     })
 }
 
-/// `fi_control`: FI_ENABLE, flags.
+/// `fi_control`: FI_ENABLE, flags, FI_ALIAS.
 unsafe extern "C" fn control<S: Serialize>(fid: *mut sys::fid, command: c_int, arg: *mut c_void) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
         to_c(match fid::command(command) {
-            sys::FI_ENABLE => ep.shared.with(|state| enable(state, ep.slot)),
+            sys::FI_ENABLE => ep.shared.with(|state| enable(state, ep.home)),
+            // SAFETY: the argument of this command is a `struct fi_alias`.
+            sys::FI_ALIAS => unsafe { alias::open(ep, arg.cast()) },
             // SAFETY: the argument of these commands is a number.
             sys::FI_GETOPSFLAG => unsafe { options::get_op_flags(ep, arg.cast()) },
             // SAFETY: as above.
@@ -474,7 +487,7 @@ fn enable(state: &mut State, slot: usize) -> Result {
     match enabled {
         Ok(()) => {
             endpoint.phase = Phase::Enabled(id);
-            Ok(())
+            alias::refresh(endpoints, slot)
         }
         Err(errno) => {
             waits.remove_socket(endpoint.socket);

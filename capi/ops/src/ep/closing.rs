@@ -12,7 +12,7 @@ use rdgram_host::wait::WaitSet;
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
-use super::{Ep, Phase};
+use super::{Ep, Phase, alias};
 use crate::domain::{Shared, State};
 use crate::errno::{Errno, Result};
 use crate::guard::entry;
@@ -32,12 +32,16 @@ pub(super) unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int
     entry(|| {
         // SAFETY: called through the table of this type.
         let ep = unsafe { fid::object::<Ep<S>>(fid.cast()) };
-        if ep.shared.is_inherited() {
-            // A forked child: the peers are the parent's. Only memory is freed, which the domain owns.
-        } else if let Ok(Some(id)) = begin(&ep.shared, ep.slot) {
+        // In a forked child the peers are the parent's. Only memory is freed, which the domain owns.
+        let begun = if ep.shared.is_inherited() { Ok(None) } else { begin(&ep.shared, ep.slot) };
+        match begun {
+            Err(Errno::BUSY) => return Errno::BUSY.negative(),
+            Ok(Some(id)) => {
+                let _lingered = linger(&ep.shared, id);
+                let _removed = ep.shared.with(|state| remove(state, ep.slot, id));
+            }
             // A domain that a panic shut refuses: then there is nothing to deliver either.
-            let _lingered = linger(&ep.shared, id);
-            let _removed = ep.shared.with(|state| remove(state, ep.slot, id));
+            Ok(None) | Err(_) => {}
         }
         // SAFETY: closing ends the fid's life.
         drop(unsafe { fid::reclaim::<Ep<S>>(fid.cast()) });
@@ -45,9 +49,13 @@ pub(super) unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int
     })
 }
 
-/// Stops the endpoint. Some when the engine knows it; one that was never enabled is gone at once.
+/// Stops the endpoint. Some when the engine knows it; one that was never enabled is gone at once, as is an alias. BUSY while there are
+/// aliases of it: those are closed first.
 fn begin<S: Serialize>(shared: &Shared<S>, slot: usize) -> Result<Option<EpId>> {
     shared.with(|state| {
+        if alias::exists(&state.endpoints, slot) {
+            return Err(Errno::BUSY);
+        }
         let Some(place) = state.endpoints.get_mut(slot) else { return Ok(None) };
         let Some(endpoint) = place else { return Ok(None) };
         let Phase::Enabled(id) = endpoint.phase else {

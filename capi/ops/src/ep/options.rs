@@ -8,8 +8,8 @@ use rdgram_engine::ATOMIC_MAX;
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
-use super::{Ep, EpState, Kind};
-use crate::domain::Engine;
+use super::{Ep, EpState, Kind, alias};
+use crate::domain::{Engine, State};
 use crate::errno::{Errno, Result, to_c};
 use crate::guard::entry;
 use crate::info::offer;
@@ -141,7 +141,8 @@ pub(super) unsafe extern "C" fn setopt<S: Serialize>(
                 bytes.try_into().map(|bytes| Value::Size(usize::from_ne_bytes(bytes)))
             };
             let value = value.map_err(|_| Errno::INVAL)?;
-            ep.with(|endpoint, engine| option.set(endpoint, engine, value))
+            ep.with(|endpoint, engine| option.set(endpoint, engine, value))?;
+            ep.shared.with(|state| alias::refresh(&mut state.endpoints, ep.home))
         }))
     })
 }
@@ -176,9 +177,9 @@ unsafe fn size_left<S: Serialize>(ep: *mut sys::fid_ep, size: impl FnOnce(&EpSta
 pub(super) unsafe fn get_op_flags<S: Serialize>(ep: &Ep<S>, arg: *mut u64) -> Result {
     // SAFETY: the caller promises it.
     let wanted = *unsafe { cptr::required(arg.cast_const()) }?;
-    let flags = ep.with(|endpoint, _| match wanted & (sys::FI_TRANSMIT | sys::FI_RECV) {
-        sys::FI_TRANSMIT => Ok(endpoint.tx.op_flags),
-        sys::FI_RECV => Ok(endpoint.rx.op_flags),
+    let flags = ep.shared.with(|state| match wanted & (sys::FI_TRANSMIT | sys::FI_RECV) {
+        sys::FI_TRANSMIT => Ok(own(state, ep)?.tx.op_flags),
+        sys::FI_RECV => Ok(own(state, ep)?.rx.op_flags),
         _ => Err(Errno::INVAL),
     })?;
     // SAFETY: the caller promises it.
@@ -191,19 +192,27 @@ pub(super) unsafe fn get_op_flags<S: Serialize>(ep: &Ep<S>, arg: *mut u64) -> Re
 /// # Safety
 /// As for [`get_op_flags`].
 pub(super) unsafe fn set_op_flags<S: Serialize>(ep: &Ep<S>, arg: *mut u64) -> Result {
-    const WAYS: u64 = sys::FI_TRANSMIT | sys::FI_RECV;
     // SAFETY: the caller promises it.
     let given = *unsafe { cptr::required(arg.cast_const()) }?;
-    ep.with(|endpoint, _| {
-        let (way, known) = match given & WAYS {
-            sys::FI_TRANSMIT => (&mut endpoint.tx, flags::TX_OP_FLAGS),
-            sys::FI_RECV => (&mut endpoint.rx, flags::RX_OP_FLAGS),
-            _ => return Err(Errno::INVAL),
-        };
-        if given & !(WAYS | known) != 0 {
-            return Err(Errno::BADFLAGS);
-        }
-        way.op_flags = given & known;
-        endpoint.resolve_flags()
-    })
+    ep.shared.with(|state| change_op_flags(own(state, ep)?, given))
+}
+
+/// What operations on this fid look at: an alias has flags of its own.
+fn own<'a, S: Serialize>(state: &'a mut State, ep: &Ep<S>) -> Result<&'a mut EpState> {
+    state.endpoints.get_mut(ep.slot).and_then(Option::as_mut).ok_or(Errno::OPBADSTATE)
+}
+
+/// Sets the flags of the one direction that is named among them.
+pub(super) fn change_op_flags(endpoint: &mut EpState, given: u64) -> Result {
+    const WAYS: u64 = sys::FI_TRANSMIT | sys::FI_RECV;
+    let (way, known) = match given & WAYS {
+        sys::FI_TRANSMIT => (&mut endpoint.tx, flags::TX_OP_FLAGS),
+        sys::FI_RECV => (&mut endpoint.rx, flags::RX_OP_FLAGS),
+        _ => return Err(Errno::INVAL),
+    };
+    if given & !(WAYS | known) != 0 {
+        return Err(Errno::BADFLAGS);
+    }
+    way.op_flags = given & known;
+    endpoint.resolve_flags()
 }
