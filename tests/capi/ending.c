@@ -13,6 +13,17 @@ static void leave_open(void)
     exit(0);
 }
 
+/* What one domain injected waits for another of the same process, and nobody drives that one any more. */
+static void leave_two_domains_open(void)
+{
+    struct node nodes[2];
+    uint64_t word = 1;
+    for (unsigned i = 0; i < 2; i++)
+        open_node(&nodes[i], &(struct wish){0});
+    RETRY(&nodes[0], fi_tinject(nodes[0].ep, &word, sizeof word, insert(&nodes[0], nodes[1].name), 1));
+    exit(0);
+}
+
 static void close_all(void)
 {
     struct node node;
@@ -96,6 +107,7 @@ int main(int argc, char **argv)
     }
     begin("");
     ends_well("exit with everything open", leave_open, NULL);
+    ends_well("exit with two domains open", leave_two_domains_open, NULL);
     ends_well("exit with everything closed", close_all, NULL);
     ends_well("_Exit with everything open", exit_from_thread_with_open_node, NULL);
     ends_well("dlopen and dlclose", NULL, argv[0]);

@@ -290,6 +290,8 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let domain = unsafe { fid::object::<Domain<S>>(fid.cast()) };
+        // Another thread may be helping it along just now.
+        let _held = exit::hold();
         if Arc::strong_count(&domain.shared) > 1 {
             return Errno::BUSY.negative();
         }

@@ -1,9 +1,11 @@
-//! The end of the process: what was injected is delivered although nobody closed anything.
+//! The open domains of this process: at its end what was injected is delivered although nobody closed anything, and while one domain waits for another of
+//! the same process, that one makes progress.
 //!
-//! Responsible for the list of open domains, which only the end of the process looks at. Must never keep a domain open, nor wait for a lock at exit.
+//! Responsible for the list of open domains. Must never keep a domain open, nor wait for a lock at exit.
 
 use core::any::TypeId;
-use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::time::Duration;
 
 use rdgram_sync::{Caller, Serialize};
 
@@ -11,31 +13,62 @@ use crate::domain::{Shared, State};
 use crate::ep;
 
 /// A domain of either flavour.
-trait Ending: Send + Sync {
-    /// Delivers what is still to be delivered and tells the peers.
-    fn end(&self);
+trait Open: Send + Sync {
+    /// Delivers what is still to be delivered and tells the peers; calls `help` while it waits.
+    fn end(&self, help: &dyn Fn());
+    /// Makes progress, if nobody can be inside.
+    fn help(&self);
 }
 
-/// Looks at the list's lock before a domain goes without: whoever has it is done after a few instructions.
-const LOCK_TRIES: u32 = 10_000;
+/// Looks at the list's lock that only yield, and then that sleep for a millisecond, before a domain goes without: whoever has it makes some progress.
+const LOCK_TRIES: [u32; 2] = [10_000, 1_000];
 
-static OPEN: Mutex<Vec<Weak<dyn Ending>>> = Mutex::new(Vec::new());
+type List = Vec<Weak<dyn Open>>;
+
+static OPEN: Mutex<List> = Mutex::new(Vec::new());
+
+fn try_list() -> Option<MutexGuard<'static, List>> {
+    match OPEN.try_lock() {
+        Ok(open) => Some(open),
+        Err(TryLockError::Poisoned(open)) => Some(open.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Keeps other threads from using domains through the list. A forked child may find the list locked for ever, by a thread that it has not got.
+pub(crate) fn hold() -> Option<impl Drop> {
+    list()
+}
+
+fn list() -> Option<MutexGuard<'static, List>> {
+    let patiently = |_| {
+        std::thread::sleep(Duration::from_millis(1));
+        try_list()
+    };
+    let eagerly = |_| {
+        std::thread::yield_now();
+        try_list()
+    };
+    try_list()
+        .or_else(|| (0..LOCK_TRIES[0]).find_map(eagerly))
+        .or_else(|| (0..LOCK_TRIES[1]).find_map(patiently))
+}
 
 /// A domain was opened.
 pub(crate) fn watch<S: Serialize>(shared: &Arc<Shared<S>>) {
-    let shared: Arc<dyn Ending> = Arc::<Shared<S>>::clone(shared);
-    // A forked child may find it locked for ever, by a thread that it has not got; its domains are then on no list.
-    let taken = (0..LOCK_TRIES).find_map(|_| match OPEN.try_lock() {
-        Ok(open) => Some(open),
-        Err(TryLockError::Poisoned(open)) => Some(open.into_inner()),
-        Err(TryLockError::WouldBlock) => {
-            std::thread::yield_now();
-            None
-        }
-    });
-    let Some(mut open) = taken else { return };
+    let shared: Arc<dyn Open> = Arc::<Shared<S>>::clone(shared);
+    let Some(mut open) = list() else { return };
     open.retain(|domain| domain.strong_count() > 0);
     open.push(Arc::downgrade(&shared));
+}
+
+/// Makes progress in the other domains of this process, as far as nobody else can be inside: a peer may be one of theirs, and this thread the only one that drives them.
+pub(crate) fn help_others<S: Serialize>(waiting: &Arc<Shared<S>>) {
+    let Some(open) = try_list() else { return };
+    let this = Arc::as_ptr(waiting).addr();
+    for domain in open.iter().filter(|domain| domain.as_ptr().addr() != this).filter_map(Weak::upgrade) {
+        domain.help();
+    }
 }
 
 /// Ends every domain that is still open. For `fi_provider.cleanup`, which libfabric calls from its destructor.
@@ -44,20 +77,40 @@ pub(crate) fn end_all() {
     let Ok(mut open) = OPEN.try_lock() else { return };
     let domains = core::mem::take(&mut *open);
     drop(open);
-    for domain in domains.iter().filter_map(Weak::upgrade) {
-        domain.end();
+    let domains: Vec<Arc<dyn Open>> = domains.iter().filter_map(Weak::upgrade).collect();
+    for (index, domain) in domains.iter().enumerate() {
+        domain.end(&|| {
+            for (_, other) in domains.iter().enumerate().filter(|(other, _)| *other != index) {
+                other.help();
+            }
+        });
     }
 }
 
-impl<S: Serialize> Ending for Shared<S> {
-    fn end(&self) {
-        // Without a lock only this thread's being the last one tells that nobody is inside.
-        let unlocked = TypeId::of::<S>() == TypeId::of::<Caller>();
-        if self.is_inherited() || (unlocked && !is_only_thread()) {
+impl<S: Serialize> Open for Shared<S> {
+    fn end(&self, help: &dyn Fn()) {
+        if self.is_inherited() || !nobody_is_inside::<S>() {
             return;
         }
-        self.try_with(|state: &mut State| ep::end_all(state));
+        self.try_with(|state: &mut State| ep::end_all(state, help));
     }
+
+    fn help(&self) {
+        if self.is_inherited() || !nobody_is_inside::<S>() {
+            return;
+        }
+        self.try_with(|state| {
+            state.progress();
+            if state.waits.any_armed() {
+                state.tighten();
+            }
+        });
+    }
+}
+
+/// A lock tells by itself. Without one only this thread's being the last one tells.
+fn nobody_is_inside<S: Serialize>() -> bool {
+    TypeId::of::<S>() != TypeId::of::<Caller>() || is_only_thread()
 }
 
 /// Whether this process has no other thread; false when that cannot be found out.

@@ -4,6 +4,7 @@
 //! the process). Must never wait longer than a silent network deserves.
 
 use core::ffi::c_int;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdgram_engine::{Datapath as _, EpId, Instant};
@@ -18,7 +19,7 @@ use crate::errno::{Errno, Result};
 use crate::guard::entry;
 use crate::log::{Level, Subsystem};
 use crate::param::settings;
-use crate::{fid, log, notice};
+use crate::{exit, fid, log, notice};
 
 /// Silence after which the user is told what is being waited for.
 const NOTICE_AFTER: Duration = Duration::from_secs(5);
@@ -70,18 +71,21 @@ fn begin<S: Serialize>(shared: &Shared<S>, slot: usize) -> Result<Option<EpId>> 
 }
 
 /// Progresses until everything accepted is acknowledged.
-fn linger<S: Serialize>(shared: &Shared<S>, id: EpId) -> Result {
+fn linger<S: Serialize>(shared: &Arc<Shared<S>>, id: EpId) -> Result {
     let mut linger = Linger::new(settings().linger);
     loop {
         match shared.with(|state| linger.look(state, &[id]))? {
             Step::Done => return Ok(()),
-            Step::Block(limit) => linger.block(limit)?,
+            Step::Block(limit) => {
+                exit::help_others(shared);
+                linger.block(limit)?;
+            }
         }
     }
 }
 
-/// The end of the process, with the lock held from here to there: nobody else is to come in any more.
-pub(crate) fn end_all(state: &mut State) {
+/// The end of the process, with the lock held from here to there: nobody else is to come in any more. `help` drives what else this process has open.
+pub(crate) fn end_all(state: &mut State, help: &dyn Fn()) {
     let mut ids = Vec::new();
     for endpoint in state.endpoints.iter_mut().flatten() {
         if let Phase::Enabled(id) = endpoint.phase {
@@ -94,6 +98,7 @@ pub(crate) fn end_all(state: &mut State) {
     }
     let mut linger = Linger::new(settings().linger.min(EXIT_SILENCE));
     while let Ok(Step::Block(limit)) = linger.look(state, &ids) {
+        help();
         if linger.block(limit).is_err() {
             break;
         }
