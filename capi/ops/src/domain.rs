@@ -19,7 +19,7 @@ use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Face, Object};
 use crate::guard::{Bomb, entry};
 use crate::wait::Waits;
-use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, stubs};
+use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, poll, stubs};
 
 /// The engine over the real world.
 pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
@@ -181,7 +181,7 @@ impl<S: Serialize> Tables<S> {
             endpoint: Some(ep::open::<S>),
             scalable_ep: Some(stubs::int4),
             cntr_open: Some(cntr::open::<S>),
-            poll_open: Some(stubs::int3),
+            poll_open: Some(poll::open::<S>),
             stx_ctx: Some(stubs::int4),
             srx_ctx: Some(stubs::int4),
             query_atomic: Some(atomic::query),

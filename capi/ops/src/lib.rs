@@ -8,7 +8,7 @@
 //! | `fid`, `cptr`, `guard` | the only casts from fids, the only raw C pointers, the wall against panics |
 //! | `errno`, `flags` | the one mapping of errors, the one mapping of flags |
 //! | `provider`, `info`, `address`, `fabric`, `eq`, `param`, `log` | what a process has one of, and what needs no domain |
-//! | `domain`, `cq`, `cntr`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
+//! | `domain`, `cq`, `cntr`, `poll`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
 //! | `msg`, `tagged`, `transfer` | the data path |
 //! | `wait`, `exit` | who wakes whom; the end of the process |
 //! | `notice` | what the user is told of endpoints on stderr |
@@ -36,6 +36,7 @@ mod mr;
 mod msg;
 mod notice;
 mod param;
+mod poll;
 mod provider;
 mod rma;
 mod stubs;

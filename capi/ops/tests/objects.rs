@@ -33,8 +33,10 @@ fn every_slot_of_every_object_is_filled() {
         let (cq, cntr, av, ep) =
             (world.cq(sys::FI_CQ_FORMAT_DATA, sys::FI_WAIT_FD), world.cntr(), world.av(), world.ep());
         let mr = register(&world, null(), 0, sys::FI_SEND, 0).expect("registers");
-        let fids: [*mut sys::fid; 6] =
-            [world.domain.cast(), cq.cast(), cntr.cast(), av.cast(), ep.cast(), mr.cast()];
+        let mut poll = null_mut();
+        assert_eq!(call!(world.domain, ops.poll_open(null_mut(), &mut poll)), 0);
+        let fids: [*mut sys::fid; 7] =
+            [world.domain.cast(), cq.cast(), cntr.cast(), av.cast(), ep.cast(), mr.cast(), poll.cast()];
         for fid in fids {
             assert_filled(unsafe { (*fid).ops.cast() }, 56, "fi_ops");
         }
@@ -43,6 +45,7 @@ fn every_slot_of_every_object_is_filled() {
             assert_filled((*world.domain).mr.cast(), 32, "fi_ops_mr");
             assert_filled((*cq).ops.cast(), 72, "fi_ops_cq");
             assert_filled((*cntr).ops.cast(), 72, "fi_ops_cntr");
+            assert_filled((*poll).ops.cast(), 32, "fi_ops_poll");
             assert_filled((*av).ops.cast(), 96, "fi_ops_av");
             assert_filled((*ep).ops.cast(), 72, "fi_ops_ep");
             assert_filled((*ep).cm.cast(), 80, "fi_ops_cm");

@@ -52,6 +52,7 @@ impl CompletionQueue {
 pub(crate) struct Counter {
     successes: u64,
     errors: u64,
+    changes: u64,
     waker: Option<Arc<dyn Wake>>,
     /// Endpoints bound.
     pub(crate) bound: u32,
@@ -62,9 +63,15 @@ impl Counter {
         (self.successes, self.errors)
     }
 
+    /// How often it was changed: a value that was set back and counted up again looks unchanged, this does not.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(crate) fn set(&mut self, successes: u64, errors: u64) {
         self.successes = successes;
         self.errors = errors;
+        self.changes = self.changes.wrapping_add(1);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }

@@ -242,6 +242,11 @@ impl<D: Datapath> Domain<D> {
         self.shared.cntrs.get(cntr.0).values()
     }
 
+    /// How often a counter changed, by operations or by the application.
+    pub fn cntr_changes(&self, cntr: CntrId) -> u64 {
+        self.shared.cntrs.get(cntr.0).changes()
+    }
+
     /// Adds to the successes.
     pub fn cntr_add(&mut self, cntr: CntrId, value: u64) {
         let counter = self.shared.cntrs.get_mut(cntr.0);
