@@ -212,6 +212,11 @@ impl Finished {
         self.status.is_some_and(|status| status.success())
     }
 
+    /// The file that holds its output.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// The status it ended with by itself.
     pub(crate) fn code(&self) -> Option<i32> {
         self.status.and_then(|status| status.code())

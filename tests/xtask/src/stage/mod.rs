@@ -3,6 +3,7 @@
 
 mod capi;
 mod fabric;
+mod fabtests;
 mod hosts;
 mod mpi;
 mod rust;
@@ -62,6 +63,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "imb", about: "IMB-MPI1 two-sided and collective, 2 and 4 ranks", run: mpi::imb },
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
+    Stage {
+        name: "fabtests",
+        about: "libfabric's own test suite, found by FABTESTS_BIN",
+        run: fabtests::run,
+    },
 ];
 
 impl<'a> Context<'a> {
