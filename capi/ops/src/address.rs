@@ -33,7 +33,7 @@ impl Family {
     /// The family of an address format; `None` for formats that are not socket addresses of the Internet's.
     pub(crate) fn of_format(format: u32) -> Option<Self> {
         match format {
-            sys::FI_FORMAT_UNSPEC | sys::FI_SOCKADDR => Some(Self::Any),
+            sys::FI_FORMAT_UNSPEC | sys::FI_SOCKADDR | sys::FI_SOCKADDR_IP => Some(Self::Any),
             sys::FI_SOCKADDR_IN => Some(Self::V4),
             sys::FI_SOCKADDR_IN6 => Some(Self::V6),
             _ => None,
@@ -244,6 +244,7 @@ mod tests {
     #[test]
     fn formats() {
         assert_eq!(Family::of_format(sys::FI_SOCKADDR), Some(Family::Any));
+        assert_eq!(Family::of_format(sys::FI_SOCKADDR_IP), Some(Family::Any));
         assert_eq!(Family::of_format(sys::FI_SOCKADDR_IB), None);
         assert_eq!(format_of("[::1]:1".parse().expect("an address")), sys::FI_SOCKADDR_IN6);
         assert_eq!(text("10.0.0.1:80".parse().expect("an address")), "fi_sockaddr_in://10.0.0.1:80");

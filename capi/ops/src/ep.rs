@@ -35,7 +35,7 @@ use crate::flags::{self, Reporting};
 use crate::guard::entry;
 use crate::info::offer;
 use crate::param::settings;
-use crate::{atomic, cm, cptr, msg, rma, stubs, tagged};
+use crate::{atomic, cm, cptr, msg, rma, stubs, tagged, tostr};
 use attributes::{Attributes, Needs, choose_address, config, open_socket};
 
 /// `fid_ep`.
@@ -238,6 +238,7 @@ impl<S: Serialize> Tables<S> {
         close: Some(closing::close::<S>),
         bind: Some(bind::<S>),
         control: Some(control::<S>),
+        tostr: Some(tostr::endpoint::<S>),
         ..stubs::FID
     };
     const EP: &'static sys::abi::OpsEp = &sys::abi::OpsEp {

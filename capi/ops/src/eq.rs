@@ -459,9 +459,14 @@ unsafe extern "C" fn readerr(
             return to_c_size(Err(Errno::INVAL));
         }
         let outcome = is_peek(flags).and_then(|peek| object.read_error(peek));
-        to_c_size(outcome.map(|entry| {
+        to_c_size(outcome.map(|mut entry| {
             let is_old = object.api_version < sys::fi_version(1, 5);
             let length = if is_old { ERROR_LENGTH_1_0 } else { size_of::<sys::fi_eq_err_entry>() };
+            if !is_old {
+                // The application's own buffer stays: no data comes with our errors.
+                // SAFETY: not null, and complete in this version.
+                entry.err_data = unsafe { (*buffer).err_data };
+            }
             let bytes = core::ptr::from_ref(&entry).cast::<u8>();
             // SAFETY: not null, and of this length in the version the application was written for.
             unsafe { core::ptr::copy_nonoverlapping(bytes, buffer.cast::<u8>(), length) };

@@ -12,6 +12,7 @@
 //! | `msg`, `tagged`, `transfer` | the data path |
 //! | `wait`, `exit` | who wakes whom; the end of the process |
 //! | `notice` | what the user is told of endpoints on stderr |
+//! | `tostr` | objects in words |
 //! | `stubs` | every slot of what is not offered |
 
 mod address;
@@ -41,6 +42,7 @@ mod provider;
 mod rma;
 mod stubs;
 mod tagged;
+mod tostr;
 mod transfer;
 mod wait;
 

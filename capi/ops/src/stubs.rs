@@ -6,6 +6,8 @@ use core::ffi::c_int;
 
 use rdgram_sys as sys;
 
+use crate::tostr;
+
 /// The answer, in the width of `ssize_t`.
 const ENOSYS: isize = -(sys::FI_ENOSYS as isize);
 
@@ -45,7 +47,7 @@ pub(crate) const FID: sys::fi_ops = sys::fi_ops {
     bind: Some(int3),
     control: Some(int3),
     ops_open: Some(int5),
-    tostr: Some(int3),
+    tostr: Some(tostr::object),
     ops_set: Some(int5),
 };
 

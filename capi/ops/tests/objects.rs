@@ -8,7 +8,7 @@
 
 mod common;
 
-use core::ffi::c_void;
+use core::ffi::{CStr, c_void};
 use core::ptr::{null, null_mut};
 
 use common::{World, call, close, context, enable, fid_call};
@@ -24,6 +24,14 @@ fn assert_filled(table: *const c_void, least: usize, name: &str) {
     for slot in 1..size / size_of::<usize>() {
         assert_ne!(unsafe { words.add(slot).read() }, 0, "{name}: slot {slot}");
     }
+}
+
+/// `fi_tostr` with FI_TYPE_FID, as libfabric's core calls it.
+fn words(fid: *mut sys::fid) -> String {
+    let mut buffer = [0_u8; 128];
+    let tostr = unsafe { (*(*fid).ops).tostr.expect("filled") };
+    assert_eq!(unsafe { tostr(fid, buffer.as_mut_ptr().cast(), buffer.len()) }, 0);
+    CStr::from_bytes_until_nul(&buffer).expect("terminated").to_str().expect("ASCII").to_owned()
 }
 
 #[test]
@@ -55,6 +63,11 @@ fn every_slot_of_every_object_is_filled() {
             assert_filled((*ep).atomic.cast(), 112, "fi_ops_atomic");
             assert_filled((*ep).collective.cast(), 96, "fi_ops_collective");
         }
+        let words = fids.map(words);
+        for (words, word) in words.iter().zip(["domain", "completion queue", "counter", "address vector"]) {
+            assert!(words.starts_with(&format!("rdgram {word} 0x")), "{words:?}");
+        }
+        assert!(words[4].contains(" fi_sockaddr_in://127.0.0.1:"), "{:?}", words[4]);
         for fid in fids.into_iter().skip(1) {
             assert_eq!(close(fid), 0);
         }

@@ -27,9 +27,9 @@ fn open(world: &World) -> *mut sys::fid_poll {
 }
 
 /// The contexts that a poll with room for `room` reports.
-fn poll(set: *mut sys::fid_poll, room: usize) -> Vec<usize> {
+fn poll(set: *mut sys::fid_poll, room: c_int) -> Vec<usize> {
     let mut contexts = [null_mut::<c_void>(); 4];
-    let found = call!(set, ops.poll(contexts.as_mut_ptr(), room as c_int));
+    let found = call!(set, ops.poll(contexts.as_mut_ptr(), room));
     let found = usize::try_from(found).unwrap_or_else(|_| panic!("poll: {found}"));
     contexts[..found].iter().map(|context| context.addr()).collect()
 }

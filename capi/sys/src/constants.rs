@@ -22,6 +22,8 @@ pub const fn fi_minor(version: u32) -> u32 {
     version & 0xffff
 }
 
+/// `addr_format`, since 2.3: `sockaddr_in` or `sockaddr_in6`.
+pub const FI_SOCKADDR_IP: u32 = 17;
 /// No address: a receive from anybody.
 pub const FI_ADDR_UNSPEC: u64 = u64::MAX;
 /// No address: the sender is not known.

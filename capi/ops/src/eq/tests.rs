@@ -118,10 +118,17 @@ fn an_error_blocks_reads_until_it_is_read() {
 
     // SAFETY: all zeroes is a value of this plain struct.
     let mut entry: sys::fi_eq_err_entry = unsafe { core::mem::zeroed() };
+    let room = core::ptr::dangling_mut::<c_void>();
     for flags in [sys::FI_PEEK, 0] {
+        (entry.err_data, entry.err_data_size) = (room, 8);
         // SAFETY: an open queue and a place for the entry.
         assert_eq!(unsafe { readerr(queue, &mut entry, flags) }, 48);
         assert_eq!((entry.fid, entry.context, entry.data, entry.err), (av, context, 5, 22));
+        assert_eq!(
+            (entry.err_data, entry.err_data_size),
+            (room, 0),
+            "the application's buffer, without data in it"
+        );
     }
     // SAFETY: as above.
     assert_eq!(unsafe { readerr(queue, &mut entry, 0) }, EMPTY);
