@@ -1,9 +1,11 @@
 /*
  * verify: MPI programs with seeded patterns, checked byte for byte.
  *
- *   mpirun -n N verify [SEED] [[-]TEST...]
+ *   mpirun -n N verify [SEED] [[-]TEST...]    with the tests or groups of these names, or without them
+ *   verify --list [[-]TEST...]                 the names of those tests, without MPI
  *
- * Prints "verify: N checks passed" and returns 0, or ends the job at the first wrong byte.
+ * The groups are two-sided and one-sided. Prints "verify: passed" for each test and "verify: N checks passed" at
+ * the end and returns 0, or ends the job at the first wrong byte.
  */
 #include "verify.h"
 
@@ -132,7 +134,11 @@ void check_same(const void *actual, const void *expected, size_t length, const c
 void check_status(const MPI_Status *status, int source, int tag, size_t bytes)
 {
     MPI_Count count;
+#if MPI_VERSION < 4
+    MPI(MPI_Get_elements_x(status, MPI_BYTE, &count));
+#else
     MPI(MPI_Get_elements_c(status, MPI_BYTE, &count));
+#endif
     if (status->MPI_SOURCE != source || status->MPI_TAG != tag || count != (MPI_Count)bytes)
         fail("status: source %d tag %d with %lld bytes, expected source %d tag %d with %zu bytes",
              status->MPI_SOURCE, status->MPI_TAG, (long long)count, source, tag, bytes);
@@ -180,38 +186,73 @@ size_t random_size(struct random *random, size_t largest)
     return size < largest ? size : largest;
 }
 
+static const struct group {
+    const char *name;
+    const struct test *lists[8];
+} groups[] = {
+    {"two-sided", {sending_tests, receiving_tests, datatype_tests, collective_tests, nonblocking_tests}},
+    {"one-sided", {onesided_tests, epoch_tests, window_tests, accumulate_tests, atomic_tests}},
+};
+enum { GROUPS = sizeof groups / sizeof *groups };
+
 /* Without names all tests; names choose, names with a minus before them leave out. */
-static bool chosen(const char *name, int count, char **names)
+static bool chosen(const char *group, const char *name, int count, char **names)
 {
-    bool all = true;
+    bool all = true, found = false;
     for (int i = 0; i < count; i++) {
-        if (names[i][0] == '-' && strcmp(names[i] + 1, name) == 0)
+        bool minus = names[i][0] == '-';
+        const char *of = names[i] + minus;
+        bool is = strcmp(of, name) == 0 || strcmp(of, group) == 0;
+        if (is && minus)
             return false;
-        if (strcmp(names[i], name) == 0)
-            return true;
-        all = all && names[i][0] == '-';
+        found = found || is;
+        all = all && minus;
     }
+    return found || all;
+}
+
+static uint64_t together(uint64_t of_one)
+{
+    uint64_t all = 0;
+    MPI(MPI_Reduce(&of_one, &all, 1, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD));
     return all;
 }
 
-static void run_list(const struct test *tests, int count, char **names)
+static void run(const struct test *test)
 {
-    for (const struct test *test = tests; test->name != NULL; test++) {
-        if (!chosen(test->name, count, names))
-            continue;
-        double start = MPI_Wtime();
-        current = test->name;
-        test->run();
-        MPI(MPI_Barrier(MPI_COMM_WORLD));
-        if (rank == 0) {
-            printf("verify: %-24s %6.2f s\n", test->name, MPI_Wtime() - start);
-            fflush(stdout);
-        }
+    double start = MPI_Wtime();
+    uint64_t before = checks;
+    current = test->name;
+    test->run();
+    MPI(MPI_Barrier(MPI_COMM_WORLD));
+    uint64_t made = together(checks - before);
+    if (rank == 0) {
+        printf("verify: passed %-24s %8llu checks %6.2f s\n", test->name, (unsigned long long)made,
+               MPI_Wtime() - start);
+        fflush(stdout);
     }
+}
+
+static void each_chosen(int count, char **names, void (*action)(const struct test *test))
+{
+    for (int group = 0; group < GROUPS; group++)
+        for (const struct test *const *list = groups[group].lists; *list != NULL; list++)
+            for (const struct test *test = *list; test->name != NULL; test++)
+                if (chosen(groups[group].name, test->name, count, names))
+                    action(test);
+}
+
+static void print_name(const struct test *test)
+{
+    puts(test->name);
 }
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "--list") == 0) {
+        each_chosen(argc - 2, argv + 2, print_name);
+        return 0;
+    }
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
@@ -219,27 +260,9 @@ int main(int argc, char **argv)
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     if (argc > 1)
         seed = strtoull(argv[1], NULL, 0);
-    int named = argc > 2 ? argc - 2 : 0;
-    char **names = argv + 2;
-    run_list(sending_tests, named, names);
-    run_list(receiving_tests, named, names);
-    run_list(datatype_tests, named, names);
-    run_list(collective_tests, named, names);
-    run_list(nonblocking_tests, named, names);
-    /*
-     * One-sided tests run when they are asked for by name: over providers without FI_RMA, MPICH 5.0.2 does
-     * one-sided communication by active messages and crashes in some of these, over tcp and sockets too.
-     */
-    if (named > 0 && names[0][0] != '-') {
-        run_list(onesided_tests, named, names);
-        run_list(epoch_tests, named, names);
-        run_list(window_tests, named, names);
-        run_list(accumulate_tests, named, names);
-        run_list(atomic_tests, named, names);
-    }
+    each_chosen(argc > 2 ? argc - 2 : 0, argv + 2, run);
     current = "end";
-    uint64_t all = 0;
-    MPI(MPI_Reduce(&checks, &all, 1, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD));
+    uint64_t all = together(checks);
     if (rank == 0) {
         if (all == 0)
             fail("no check was made: no such test");

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::layout::Layout;
+use crate::stacks;
 
 /// Set in the environment of every process of a job: process launchers make sessions of their own, and a
 /// process group alone would miss their children.
@@ -39,7 +40,26 @@ pub(crate) struct Job {
     mark: String,
     log: PathBuf,
     limit: Duration,
+    stall: Option<Duration>,
     quiet: bool,
+}
+
+/// Why a job was ended before its own end.
+#[derive(Debug, Clone, Copy)]
+enum Hang {
+    /// It took longer than this.
+    Limit(Duration),
+    /// It printed nothing for so long.
+    Stall(Duration),
+}
+
+impl Hang {
+    fn text(self) -> String {
+        match self {
+            Self::Limit(limit) => format!("was still running after {} s and was ended", limit.as_secs()),
+            Self::Stall(stall) => format!("hung: it printed nothing for {} s and was ended", stall.as_secs()),
+        }
+    }
 }
 
 /// How a job ended.
@@ -47,9 +67,7 @@ pub(crate) struct Job {
 pub(crate) struct Finished {
     label: String,
     log: PathBuf,
-    limit: Duration,
-    /// None: it was still running when its time was up.
-    status: Option<ExitStatus>,
+    status: Result<ExitStatus, Hang>,
     /// Everything it printed, both streams.
     pub(crate) output: String,
 }
@@ -63,8 +81,10 @@ impl Job {
         let file: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let mut command = Command::new(program);
         command.current_dir(&layout.root).env(MARK, &mark).stdin(Stdio::null());
+        // Debian's libfabric brings libraries that would write a file beside the sources when a program crashes.
+        command.env("IPATH_NO_BACKTRACE", "1").env("HFI_NO_BACKTRACE", "1");
         let log = layout.log_dir().join(format!("{number:03}-{file}.log"));
-        Self { label, command, mark, log, limit: Duration::from_secs(300), quiet: false }
+        Self { label, command, mark, log, limit: Duration::from_secs(300), stall: None, quiet: false }
     }
 
     /// Add one argument.
@@ -105,6 +125,12 @@ impl Job {
         self
     }
 
+    /// The command hangs when it prints nothing for so long: it is ended and counts as failed.
+    pub(crate) fn stall(mut self, stall: Duration) -> Self {
+        self.stall = Some(stall);
+        self
+    }
+
     /// Show no progress for it.
     pub(crate) fn quiet(mut self) -> Self {
         self.quiet = true;
@@ -128,19 +154,17 @@ impl Job {
             // The receiver only goes away with the whole tool.
             let _ = ended.send(child.wait());
         });
-        let status = match self.wait(&end, self.limit, !self.quiet)? {
-            Some(status) => Some(status),
-            None => {
-                self.end(pid, &end)?;
-                None
-            }
-        };
+        let status = self.wait(&end, self.limit, self.stall, !self.quiet)?;
+        if status.is_err() {
+            stacks::save(&processes_of(pid, &self.mark), &self.log.with_extension("stacks"));
+            self.end(pid, &end)?;
+        }
         if waiter.join().is_err() {
             bail!("the thread waiting for {} panicked", self.label);
         }
         let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
         let output = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Finished { label: self.label, log: self.log, limit: self.limit, status, output })
+        Ok(Finished { label: self.label, log: self.log, status, output })
     }
 
     /// Run it and return what it printed; failure and time-out are errors that carry the end of its output.
@@ -152,24 +176,31 @@ impl Job {
         &self,
         end: &mpsc::Receiver<std::io::Result<ExitStatus>>,
         limit: Duration,
+        stall: Option<Duration>,
         show: bool,
-    ) -> Result<Option<ExitStatus>> {
+    ) -> Result<Result<ExitStatus, Hang>> {
         let start = Instant::now();
         let bar = progress_line(show && std::io::stderr().is_terminal());
         let mut next_heartbeat = HEARTBEAT;
+        let (mut printed, mut printed_at) = (0, start);
         loop {
             match end.recv_timeout(REDRAW) {
                 Ok(status) => {
                     bar.finish_and_clear();
-                    return Ok(Some(status?));
+                    return Ok(Ok(status?));
                 }
                 Err(RecvTimeoutError::Disconnected) => bail!("lost track of {}", self.label),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let elapsed = start.elapsed();
-            if elapsed >= limit {
+            let length = fs::metadata(&self.log).map_or(0, |data| data.len());
+            if length != printed {
+                (printed, printed_at) = (length, Instant::now());
+            }
+            let stalled = stall.filter(|stall| printed_at.elapsed() >= *stall);
+            if elapsed >= limit || stalled.is_some() {
                 bar.finish_and_clear();
-                return Ok(None);
+                return Ok(Err(stalled.map_or(Hang::Limit(limit), Hang::Stall)));
             }
             bar.set_message(format!("{} · {}", self.label, self.last_line()));
             if show && bar.is_hidden() && elapsed >= next_heartbeat {
@@ -182,9 +213,9 @@ impl Job {
     /// End every process of the job: politely first, because some of them clean up after themselves.
     fn end(&self, pid: u32, end: &mpsc::Receiver<std::io::Result<ExitStatus>>) -> Result<()> {
         signal("-TERM", &processes_of(pid, &self.mark));
-        let ended = self.wait(end, GRACE, false)?.is_some();
+        let ended = self.wait(end, GRACE, None, false)?.is_ok();
         signal("-KILL", &processes_of(pid, &self.mark));
-        if !ended && self.wait(end, GRACE, false)?.is_none() {
+        if !ended && self.wait(end, GRACE, None, false)?.is_err() {
             bail!("{} (pid {pid}) does not end", self.label);
         }
         Ok(())
@@ -209,7 +240,7 @@ impl Job {
 impl Finished {
     /// Did it end by itself, successfully?
     pub(crate) fn success(&self) -> bool {
-        self.status.is_some_and(|status| status.success())
+        self.status.is_ok_and(|status| status.success())
     }
 
     /// The file that holds its output.
@@ -219,7 +250,18 @@ impl Finished {
 
     /// The status it ended with by itself.
     pub(crate) fn code(&self) -> Option<i32> {
-        self.status.and_then(|status| status.code())
+        self.status.ok().and_then(|status| status.code())
+    }
+
+    /// What kept it from its own end, if it was ended.
+    pub(crate) fn hung(&self) -> Option<String> {
+        let hang = self.status.err()?;
+        Some(format!("{}{}", hang.text(), stacks::mention(&self.log.with_extension("stacks"))))
+    }
+
+    /// Where everything it printed is kept.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Its output, or an error that says how it ended, with the end of its output.
@@ -228,8 +270,8 @@ impl Finished {
             return Ok(self.output);
         }
         let how = match self.status {
-            None => format!("was still running after {} s and was ended", self.limit.as_secs()),
-            Some(status) => format!("failed: {status}"),
+            Ok(status) => format!("failed: {status}"),
+            Err(_) => self.hung().unwrap_or_default(),
         };
         bail!("{} {how}; {}:\n{}", self.label, self.log.display(), tail(&self.output))
     }

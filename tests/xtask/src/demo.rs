@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::imb::{self, Row};
 use crate::layout::Layout;
-use crate::mpi::{self, Launch, PEER, Place, Provider, RDGRAM};
+use crate::mpi::{Launch, MPICH, Mpi, PEER, Place, Provider, RDGRAM};
 use crate::packages;
-use crate::venv::{MPICH, Mpi};
+use crate::suite::table::{self, Row};
 
 /// Each provider is run this often, alternating, and the medians are shown: other load on the machine then
 /// meets both.
@@ -56,21 +55,22 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
 }
 
 fn measure(layout: &Layout, mpi: &Mpi, provider: &Provider, times: &mut Times) -> Result<String> {
+    let program = mpi.imb("IMB-MPI1").context("the benchmarks do not run on this MPI")?;
     let launch = Launch {
         mpi,
         provider,
         place: Place::Loopback,
         ranks: RANKS,
-        program: &mpi.imb,
+        program: &program,
         limit: Duration::from_secs(300),
     };
     let output = launch
-        .job(layout, format!("IMB over {}", provider.name))
+        .job(layout, format!("IMB over {}", provider.name))?
         .args(["-time", "0.3", "-iter", "300", "-msglog", "0:22"])
         .args(BENCHMARKS)
         .check()?;
-    let proof = mpi::proof(&output, provider)?;
-    let tables = imb::tables(&output);
+    let proof = launch.proof(&output)?;
+    let tables = table::tables(&output);
     for (benchmark, name) in BENCHMARKS.iter().enumerate() {
         let rows = tables.get(*name).filter(|rows| !rows.is_empty());
         for Row { bytes, columns } in rows.with_context(|| format!("IMB printed no table for {name}"))? {

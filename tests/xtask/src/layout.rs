@@ -39,6 +39,11 @@ impl Layout {
         self.target.join("xtask-logs")
     }
 
+    /// Where MPI programs run: what they leave behind when they crash stays here.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.target.join("xtask-runs")
+    }
+
     /// Programs that the tests compile.
     pub(crate) fn program_dir(&self, suite: &str) -> PathBuf {
         self.target.join("xtask-programs").join(suite)

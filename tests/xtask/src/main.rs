@@ -10,15 +10,15 @@ mod bindings;
 mod command;
 mod cross;
 mod demo;
-mod imb;
 mod layout;
 mod mpi;
 mod netns;
 mod packages;
 mod plugin;
+mod stacks;
 mod stage;
+mod suite;
 mod tally;
-mod venv;
 
 use std::process::ExitCode;
 
@@ -42,7 +42,8 @@ enum Task {
     Demo,
     /// Run everything CI runs, or only the named stages.
     Test(stage::Options),
-    /// Run an MPI program over rdgram: `cargo xtask mpi -n 2 -- ./program arguments`.
+    /// Run an MPI program over rdgram, `cargo xtask mpi -n 2 -- ./program arguments`, or suites of tests with
+    /// one MPI or all: `cargo xtask mpi --mpi openmpi-5 --suite verify`.
     Mpi(mpi::Options),
     /// Two hosts on this machine, as network namespaces (needs root).
     Netns(netns::Options),

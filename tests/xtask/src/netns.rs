@@ -50,6 +50,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Ethernet's packets, and nothing lost.
+    pub(crate) const CLEAN: Self = Self { mtu: 1500, loss_per_mille: 0, split_trains: false };
+
     /// The arguments of `hosts.sh run`, up to the command.
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["run".into(), "--mtu".into(), self.mtu.to_string().into()];

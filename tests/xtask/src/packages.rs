@@ -44,6 +44,18 @@ pub(crate) const VENV: Need = Need {
     reason: "makes the environments that hold MPICH and the Intel MPI Benchmarks",
     present: Present::Ensurepip,
 };
+/// Debian's Open MPI.
+pub(crate) const OPENMPI: Need = Need {
+    package: "openmpi-bin",
+    reason: "Open MPI 4, to be run over the library",
+    present: Present::File("/usr/bin/mpirun.openmpi"),
+};
+/// Its headers and compiler wrapper.
+pub(crate) const OPENMPI_DEV: Need = Need {
+    package: "libopenmpi-dev",
+    reason: "compiles the test programs for Open MPI 4",
+    present: Present::File("/usr/share/doc/libopenmpi-dev"),
+};
 /// libfabric to compile against.
 pub(crate) const LIBFABRIC_DEV: Need = Need {
     package: "libfabric-dev",

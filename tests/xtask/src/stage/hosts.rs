@@ -1,14 +1,16 @@
 //! MPI between two hosts (network namespaces): a clean link, single datagrams lost, whole trains lost.
 //! A run with loss counts only when the kernel says that packets were really dropped.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 use super::Context;
-use super::mpi::{Bench, compile_verify, imb_arguments, judge_imb, judge_verify, prepare};
-use crate::command::Job;
+use super::mpi::{Bench, prepare};
 use crate::layout::Layout;
-use crate::mpi::Place;
+use crate::mpi::{Launch, Place};
 use crate::netns::{self, Link};
+use crate::suite::{imb, verify};
 use crate::tally::Tally;
 
 const RANKS: u32 = 2;
@@ -17,9 +19,9 @@ const LIMIT_SECONDS: u64 = 300;
 
 /// The three links.
 const LINKS: [(&str, Link); 3] = [
-    ("clean", Link { mtu: 1500, loss_per_mille: 0, split_trains: false }),
-    ("1 % of datagrams lost", Link { mtu: 1500, loss_per_mille: 10, split_trains: true }),
-    ("1 % of trains lost", Link { mtu: 1500, loss_per_mille: 10, split_trains: false }),
+    ("clean", Link::CLEAN),
+    ("1 % of datagrams lost", Link { loss_per_mille: 10, split_trains: true, ..Link::CLEAN }),
+    ("1 % of trains lost", Link { loss_per_mille: 10, ..Link::CLEAN }),
 ];
 
 /// Verification and a benchmark over each link.
@@ -31,42 +33,45 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
     let Some(bench) = prepare(context, tally) else { return };
     let mut program = None;
     tally.check("compile mpi-tests/verify", || {
-        program = Some(compile_verify(layout, &bench.mpi)?);
+        program = Some(verify::compile_verify(layout, &bench.mpi)?);
         Ok(String::new())
     });
     let Some(verify) = program else { return };
+    let imb = bench.imb("IMB-MPI1");
     for (name, link) in &LINKS {
         tally.check(&format!("verify between hosts, {name}"), || {
             let launch = bench.launch(Place::Hosts, RANKS, &verify, LIMIT_SECONDS);
-            let job = launch.wrapped(netns::job(layout, format!("verify between hosts {name}"), link));
-            judge(&bench, link, job, judge_verify)
+            let job = launch.between_hosts(layout, format!("verify between hosts {name}"), link)?;
+            judge(&launch, link, &job.check()?, verify::verdict)
         });
-        tally.check(&format!("IMB PingPong between hosts, {name}"), || imb(layout, &bench, name, link));
+        tally.check(&format!("IMB PingPong between hosts, {name}"), || {
+            let program = imb.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            ping_pong(layout, &bench, program, name, link)
+        });
     }
 }
 
-fn imb(layout: &Layout, bench: &Bench, name: &str, link: &Link) -> Result<String> {
-    let launch = bench.launch(Place::Hosts, RANKS, &bench.mpi.imb, LIMIT_SECONDS);
-    let job = launch.wrapped(netns::job(layout, format!("IMB between hosts {name}"), link));
-    judge(bench, link, job.args(imb_arguments("PingPong", RANKS)), |bench, output| {
-        judge_imb(bench, output, "PingPong")
-    })
+fn ping_pong(layout: &Layout, bench: &Bench, program: &Path, name: &str, link: &Link) -> Result<String> {
+    let launch = bench.launch(Place::Hosts, RANKS, program, LIMIT_SECONDS);
+    let job = launch.between_hosts(layout, format!("IMB between hosts {name}"), link)?;
+    let output = imb::arguments(job, "PingPong", RANKS, &imb::SHORT).check()?;
+    judge(&launch, link, &output, |output| imb::judge(&launch, output, "PingPong"))
 }
 
 fn judge(
-    bench: &Bench,
+    launch: &Launch<'_>,
     link: &Link,
-    job: Job,
-    verdict: impl FnOnce(&Bench, &str) -> Result<String>,
+    output: &str,
+    verdict: impl FnOnce(&str) -> Result<String>,
 ) -> Result<String> {
-    let output = job.check()?;
-    let verdict = verdict(bench, &output)?;
+    launch.proof(output)?;
+    let verdict = verdict(output)?;
     if link.loss_per_mille == 0 {
         return Ok(verdict);
     }
-    let dropped = netns::dropped(&output);
+    let dropped = netns::dropped(output);
     // Only UDP is dropped: a peer provider over TCP sees no loss.
-    if dropped == 0 && bench.provider.is_rdgram() {
+    if dropped == 0 && launch.provider.is_rdgram() {
         bail!("no packet was dropped: the run proves nothing");
     }
     Ok(format!("{verdict}, {dropped} packets dropped"))

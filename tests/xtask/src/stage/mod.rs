@@ -15,9 +15,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::layout::Layout;
-use crate::mpi::{Provider, RDGRAM};
+use crate::mpi::{MPICH, Mpi, Provider, RDGRAM};
 use crate::tally::Tally;
-use crate::venv::{MPICH, Mpi};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -59,8 +58,10 @@ const STAGES: &[Stage] = &[
     Stage { name: "aarch64", about: "the workspace type-checks for aarch64", run: rust::aarch64 },
     Stage { name: "capi", about: "C programs against the built library", run: capi::run },
     Stage { name: "fabric", about: "fi_info and fi_pingpong", run: fabric::run },
-    Stage { name: "verify", about: "mpi-tests: every byte checked, 2 and 4 ranks", run: mpi::verify },
+    Stage { name: "verify", about: "mpi-tests: every byte checked, 2, 3 and 4 ranks", run: mpi::verify },
     Stage { name: "imb", about: "IMB-MPI1 two-sided and collective, 2 and 4 ranks", run: mpi::imb },
+    Stage { name: "imb-rma", about: "IMB-RMA and IMB-NBC, 2 ranks, a short form", run: mpi::imb_more },
+    Stage { name: "mpi4py", about: "mpi4py's own suite of tests, 2 ranks", run: mpi::mpi4py },
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
     Stage {

@@ -1,30 +1,7 @@
-//! The Intel MPI Benchmarks: which ones are run, and reading the tables they print.
+//! The tables that the Intel MPI Benchmarks print, and `mpi-tests/patterns` in the same form.
 //! It must never invent a number: a table that cannot be read is an error.
 
 use std::collections::BTreeMap;
-
-/// The two-sided and collective benchmarks of IMB-MPI1.
-pub(crate) const TWO_SIDED_AND_COLLECTIVE: &[&str] = &[
-    "PingPong",
-    "PingPing",
-    "Sendrecv",
-    "Exchange",
-    "Uniband",
-    "Biband",
-    "Bcast",
-    "Allgather",
-    "Allgatherv",
-    "Gather",
-    "Gatherv",
-    "Scatter",
-    "Scatterv",
-    "Alltoall",
-    "Alltoallv",
-    "Reduce",
-    "Reduce_scatter",
-    "Allreduce",
-    "Barrier",
-];
 
 /// What IMB prints when all its benchmarks are through.
 pub(crate) const COMPLETED: &str = "# All processes entering MPI_Finalize";

@@ -1,0 +1,176 @@
+//! mpi4py's own test suite, with one MPI: alone against a list of known failures, or test by test against the
+//! same suite over tcp;ofi_rxm. A hang or a crash costs the test that it happened in; the others still run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::record::{self, Records};
+use super::{Outcome, Setting};
+use crate::command::Finished;
+use crate::layout::Layout;
+use crate::mpi::library::{Family, mpi4py, mpi4py_source};
+use crate::mpi::{PEER, Provider};
+
+/// So often the suite is begun again after a hang or a crash.
+const RUNS_MAX: usize = 8;
+
+/// What fails in every run of this suite, whatever the provider, and why.
+const KNOWN_FAILURES: [(&str, &str); 1] = [(
+    "test_mpiabi.TestMPIABI.testGetFortranInfo",
+    "the wheels of MPICH are built without Fortran: what MPI_Abi_get_fortran_info reports is empty",
+)];
+
+/// All runs of the suite over one provider.
+#[derive(Debug, Default)]
+struct Suite {
+    results: BTreeMap<String, record::Result>,
+    /// Why runs did not come to their end; they say what was stuck.
+    broken: BTreeMap<String, String>,
+    /// What is wrong beside the tests.
+    unfinished: Vec<String>,
+    proof: String,
+}
+
+/// Over one provider only: nothing but the known failures may fail, and those have to.
+pub(crate) fn alone(setting: Setting<'_>) -> Result<Outcome> {
+    let suite = run(setting)?;
+    let mut outcome = suite.outcome(|test| KNOWN_FAILURES.iter().any(|(known, _)| *known == test));
+    for (known, reason) in KNOWN_FAILURES {
+        if suite.results.get(known) != Some(&record::Result::Failed) {
+            outcome.failed.push(format!("{known} was known to fail ({reason}) and did not"));
+        }
+    }
+    outcome.note = format!("{} known to fail", KNOWN_FAILURES.len());
+    Ok(outcome)
+}
+
+/// Over the wanted provider and over [`PEER`]: only what fails over the first alone counts.
+pub(crate) fn compare(setting: Setting<'_>) -> Result<Outcome> {
+    let suite = run(setting)?;
+    let peer = Provider::builtin(PEER);
+    println!("   the same over {PEER}");
+    let theirs = run(Setting { provider: &peer, ..setting })?;
+    let fails_too = |test: &str| theirs.results.get(test).is_some_and(|result| !good(*result));
+    let mut outcome = suite.outcome(fails_too);
+    let both: Vec<&str> = suite
+        .results
+        .iter()
+        .filter(|(test, result)| !good(**result) && fails_too(test))
+        .map(|(test, _)| test.as_str())
+        .collect();
+    outcome.failed.extend(theirs.unfinished.iter().map(|text| format!("over {PEER}: {text}")));
+    outcome.note = match both.len() {
+        0 => format!("nothing fails over {PEER}"),
+        count => format!("{count} fail over {PEER} too: {}", both.join(", ")),
+    };
+    Ok(outcome)
+}
+
+fn good(result: record::Result) -> bool {
+    matches!(result, record::Result::Passed | record::Result::Skipped)
+}
+
+impl Suite {
+    /// The counts, without the failures that are `excused`.
+    fn outcome(&self, excused: impl Fn(&str) -> bool) -> Outcome {
+        let count = |wanted| self.results.values().filter(|result| **result == wanted).count();
+        let mut outcome = Outcome {
+            passed: count(record::Result::Passed),
+            skipped: count(record::Result::Skipped),
+            failed: self.unfinished.clone(),
+            proof: self.proof.clone(),
+            ..Outcome::default()
+        };
+        for (test, result) in &self.results {
+            if !good(*result) && !excused(test) {
+                let seen = self.broken.get(test).map_or("failed", String::as_str);
+                outcome.failed.push(format!("{test}: {seen}"));
+            }
+        }
+        outcome
+    }
+}
+
+/// Run the suite to its end, over hangs and crashes.
+fn run(setting: Setting<'_>) -> Result<Suite> {
+    let python = mpi4py(setting.layout)?;
+    let source = mpi4py_source(setting.layout)?;
+    let mut suite = Suite::default();
+    for _ in 0..RUNS_MAX {
+        let dir = records_dir(setting.layout, &suite)?;
+        let (end, proof) = once(setting, &python, &source, &dir)?;
+        suite.proof = proof;
+        let records = read(&dir, setting.ranks);
+        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        let known = suite.results.len();
+        for (test, result) in records.results {
+            if result == record::Result::Stuck {
+                suite.broken.insert(test.clone(), how(&end));
+            }
+            suite.results.insert(test, result);
+        }
+        if records.complete {
+            suite.judge_end(&end);
+            return Ok(suite);
+        }
+        if suite.results.len() == known {
+            suite.unfinished.push(format!("the suite gets no further: {}", how(&end)));
+            return Ok(suite);
+        }
+    }
+    suite.unfinished.push(format!("not through after {RUNS_MAX} runs that hung or crashed"));
+    Ok(suite)
+}
+
+impl Suite {
+    /// All tests were run; MPI's finalization may still have failed.
+    fn judge_end(&mut self, end: &Finished) {
+        let all_good = self.results.values().all(|result| good(*result));
+        if end.hung().is_some() || (all_good && !end.success()) {
+            self.unfinished.push(format!("after the last test: {}", how(end)));
+        }
+    }
+}
+
+fn how(end: &Finished) -> String {
+    let how = end.hung().unwrap_or_else(|| "the program ended in it".to_owned());
+    format!("{how}; {}", end.log().display())
+}
+
+/// One run: the tests that have no result yet.
+fn once(setting: Setting<'_>, python: &Path, source: &Path, dir: &Path) -> Result<(Finished, String)> {
+    let abi = match setting.mpi.family {
+        Family::Mpich | Family::Intel => "mpich",
+        Family::OpenMpi5 | Family::OpenMpi4 => "openmpi",
+    };
+    let launch = setting.launch(python);
+    let end = launch
+        .job(setting.layout, setting.label("mpi4py"))?
+        .env("MPI4PY_MPIABI", abi)
+        .arg("-B")
+        .arg(setting.layout.root.join("mpi-tests/mpi4py_record.py"))
+        .arg(source.join("test"))
+        .arg(dir)
+        .arg("-v")
+        .run()?;
+    let proof = launch.proof(&end.output).with_context(|| format!("see {}", end.log().display()))?;
+    Ok((end, proof))
+}
+
+/// A new directory for the records, with the tests that are to be left out.
+fn records_dir(layout: &Layout, suite: &Suite) -> Result<PathBuf> {
+    let dir = layout.run_dir().join(format!("mpi4py-{}", std::process::id()));
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let done: String = suite.results.keys().map(|test| format!("{test}\n")).collect();
+    fs::write(dir.join("done"), done).context("cannot write the list of tests that are done")?;
+    Ok(dir)
+}
+
+fn read(dir: &Path, ranks: u32) -> Records {
+    // A rank that did not come as far as its first test has no file.
+    let file = |rank| fs::read_to_string(dir.join(format!("rank-{rank}"))).unwrap_or_default();
+    Records::read(&(0..ranks).map(file).collect::<Vec<_>>())
+}

@@ -1,0 +1,114 @@
+//! `mpi-tests/verify` with one MPI: every test of it, also those after one that failed.
+//! The program judges; this file only counts, and says where it stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Outcome, Setting};
+use crate::command::Job;
+use crate::layout::Layout;
+use crate::mpi::Mpi;
+use crate::mpi::library::compile;
+
+/// After so many failures the rest would say nothing new, and each may take until its time is up.
+const FAILURES_MAX: usize = 6;
+/// How a line about a test that passed begins; the tests' names follow.
+const PASSED: &str = "verify: passed ";
+/// How the line begins that explains a failure.
+const FAILED: &str = "verify: FAILED ";
+
+/// The tests that `chosen` names, by their names or groups; all without any. A failed test ends the program,
+/// so it is started again for those that come after it.
+pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
+    let program = compile_verify(setting.layout, setting.mpi)?;
+    let mut left = list(&setting, &program, chosen)?;
+    let mut outcome = Outcome::default();
+    let mut checks = 0;
+    while !left.is_empty() {
+        let launch = setting.launch(&program);
+        let job = launch.job(setting.layout, setting.label("verify"))?;
+        let end = job.arg("1").args(&left).run()?;
+        outcome.proof = launch.proof(&end.output)?;
+        let passed = passed(&end.output);
+        checks += passed.iter().map(|(_, checks)| checks).sum::<u64>();
+        let reached = left.iter().zip(&passed).take_while(|(wanted, (name, _))| *wanted == name).count();
+        if reached != passed.len() {
+            bail!("verify ran other tests than it was told to; {}", end.log().display());
+        }
+        outcome.passed += reached;
+        left.drain(..reached);
+        if left.is_empty() {
+            // All tests may pass and MPI_Finalize fail.
+            end.into_result()?;
+            break;
+        }
+        let failed = left.remove(0);
+        let seen = explanation(&end.output)
+            .or_else(|| end.hung())
+            .unwrap_or_else(|| format!("the program ended without a word; {}", end.log().display()));
+        outcome.failed.push(format!("verify {failed}: {seen}"));
+        if outcome.failed.len() >= FAILURES_MAX {
+            outcome.failed.extend(left.drain(..).map(|name| format!("verify {name}: not reached")));
+        }
+    }
+    outcome.note = format!("{checks} checks");
+    Ok(outcome)
+}
+
+/// The line with which the program says that all it was told to run has passed.
+pub(crate) fn verdict(output: &str) -> Result<String> {
+    let line = output.lines().find(|line| line.starts_with("verify: ") && line.contains("checks passed"));
+    line.map(str::to_owned).context("verify ended without its verdict")
+}
+
+/// The names of the chosen tests, in the order in which they are run.
+fn list(setting: &Setting<'_>, program: &Path, chosen: &[&str]) -> Result<Vec<String>> {
+    let mut job = Job::new(setting.layout, "list the tests of verify", program).arg("--list").args(chosen);
+    if let Some(lib) = setting.mpi.lib() {
+        job = job.env("LD_LIBRARY_PATH", lib);
+    }
+    let names: Vec<String> = job.check()?.lines().map(str::to_owned).collect();
+    if names.is_empty() {
+        bail!("verify has no test of these names: {}", chosen.join(", "));
+    }
+    Ok(names)
+}
+
+/// The tests that passed, each with the number of its checks.
+fn passed(output: &str) -> Vec<(String, u64)> {
+    let of = |line: &str| {
+        let mut words = line.split_once(PASSED)?.1.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    };
+    output.lines().filter_map(of).collect()
+}
+
+fn explanation(output: &str) -> Option<String> {
+    output.lines().find_map(|line| Some(line.split_once(FAILED)?.1.to_owned()))
+}
+
+/// Compile all files of `mpi-tests/verify` into one program.
+pub(crate) fn compile_verify(layout: &Layout, mpi: &Mpi) -> Result<PathBuf> {
+    let dir = layout.root.join("mpi-tests/verify");
+    let mut sources: Vec<PathBuf> = fs::read_dir(&dir)
+        .with_context(|| format!("cannot read {}", dir.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    sources.sort();
+    compile(layout, mpi, "verify", &sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tests_that_ended_have_passed() {
+        let output = "verify: passed sizes 1200 checks 0.1 s\nverify: FAILED in 'order' on rank 1: wrong\n";
+        assert_eq!(passed(output), [("sizes".to_owned(), 1200)]);
+        assert_eq!(explanation(output).as_deref(), Some("in 'order' on rank 1: wrong"));
+    }
+}
