@@ -104,7 +104,7 @@ impl Launch<'_> {
                 .env("MPIR_CVAR_NOLOCAL", "1")
                 .env("MPIR_CVAR_DEBUG_SUMMARY", "1"),
             Family::Intel => {
-                let root = self.mpi.root().unwrap_or(Path::new("/"));
+                let root = self.mpi.root().unwrap_or_else(|| Path::new("/"));
                 let mut path = OsString::from(root.join("bin"));
                 path.push(":");
                 path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -143,4 +143,4 @@ impl Launch<'_> {
 /// Messages by libfabric's tagged interface, one-sided communication by its remote memory access, nothing by
 /// Open MPI's own shared memory or TCP; and the messages that name the provider.
 const OPENMPI_PARAMETERS: [(&str, &str); 5] =
-    [("pml", "cm"), ("mtl", "ofi"), ("btl", "ofi,self"), ("osc", "rdma"), ("mtl_base_verbose", "20")];
+    [("pml", "cm"), ("mtl", "ofi"), ("btl", "ofi,self"), ("osc", "rdma"), ("opal_common_ofi_verbose", "20")];
