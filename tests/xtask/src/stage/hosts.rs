@@ -55,7 +55,7 @@ fn ping_pong(layout: &Layout, bench: &Bench, program: &Path, name: &str, link: &
     let launch = bench.launch(Place::Hosts, RANKS, program, LIMIT_SECONDS);
     let job = launch.between_hosts(layout, format!("IMB between hosts {name}"), link)?;
     let output = imb::arguments(job, "PingPong", RANKS, &imb::SHORT).check()?;
-    judge(&launch, link, &output, |output| imb::judge(&launch, output, "PingPong"))
+    judge(&launch, link, &output, |output| Ok(imb::judge(&launch, output, "PingPong")?.to_string()))
 }
 
 fn judge(

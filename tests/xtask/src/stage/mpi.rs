@@ -116,9 +116,8 @@ fn benchmarks(
     for name in list.names {
         tally.check(&format!("IMB {name}, {ranks} ranks"), || {
             let program = bench.imb(list.binary)?;
-            let (_, detail) =
-                imb::one(&bench.setting(layout, ranks, BENCHMARK_SECONDS), &program, name, extent)?;
-            Ok(detail)
+            let setting = bench.setting(layout, ranks, BENCHMARK_SECONDS);
+            Ok(imb::one(&setting, &program, name, extent)?.to_string())
         });
     }
 }
@@ -147,7 +146,7 @@ pub(super) fn wheels(context: &mut Context<'_>, tally: &mut Tally) {
         let Some(older) = older else { continue };
         tally.check(&format!("IMB PingPong, {version}"), || {
             let setting = older.setting(layout, 2, BENCHMARK_SECONDS);
-            Ok(imb::one(&setting, &older.imb("IMB-MPI1")?, "PingPong", &imb::SHORT)?.1)
+            Ok(imb::one(&setting, &older.imb("IMB-MPI1")?, "PingPong", &imb::SHORT)?.to_string())
         });
     }
 }
