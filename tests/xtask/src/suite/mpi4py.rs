@@ -23,6 +23,12 @@ const KNOWN_FAILURES: [(&str, &str); 1] = [(
     "the wheels of MPICH are built without Fortran: what MPI_Abi_get_fortran_info reports is empty",
 )];
 
+/// What is not run, and why: these fail by chance, and the rank that fails leaves the others waiting.
+const LEFT_OUT: [&str; 2] =
+    ["test_comm_topo.TestTopoWorld.testDistgraphcomm", "test_comm_topo.TestTopoWorldDup.testDistgraphcomm"];
+const LEFT_OUT_REASON: &str = "MPICH's MPI_Dist_graph_create probes for a message of any source and receives \
+    another one when a message to itself is among them: it miscounts over UCX and tcp;ofi_rxm too";
+
 /// All runs of the suite over one provider.
 #[derive(Debug, Default)]
 struct Suite {
@@ -43,7 +49,7 @@ pub(crate) fn alone(setting: Setting<'_>) -> Result<Outcome> {
             outcome.failed.push(format!("{known} was known to fail ({reason}) and did not"));
         }
     }
-    outcome.note = format!("{} known to fail", KNOWN_FAILURES.len());
+    outcome.note = format!("{} known to fail, {} left out", KNOWN_FAILURES.len(), LEFT_OUT.len());
     Ok(outcome)
 }
 
@@ -79,7 +85,7 @@ impl Suite {
         let count = |wanted| self.results.values().filter(|result| **result == wanted).count();
         let mut outcome = Outcome {
             passed: count(record::Result::Passed),
-            skipped: count(record::Result::Skipped),
+            skipped: count(record::Result::Skipped) + LEFT_OUT.len(),
             failed: self.unfinished.clone(),
             proof: self.proof.clone(),
             ..Outcome::default()
@@ -99,6 +105,7 @@ fn run(setting: Setting<'_>) -> Result<Suite> {
     let python = mpi4py(setting.layout)?;
     let source = mpi4py_source(setting.layout)?;
     let mut suite = Suite::default();
+    println!("   left out: {}; {LEFT_OUT_REASON}", LEFT_OUT.join(", "));
     for _ in 0..RUNS_MAX {
         let dir = records_dir(setting.layout, &suite)?;
         let (end, proof) = once(setting, &python, &source, &dir)?;
@@ -164,7 +171,8 @@ fn once(setting: Setting<'_>, python: &Path, source: &Path, dir: &Path) -> Resul
 fn records_dir(layout: &Layout, suite: &Suite) -> Result<PathBuf> {
     let dir = layout.run_dir().join(format!("mpi4py-{}", std::process::id()));
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let done: String = suite.results.keys().map(|test| format!("{test}\n")).collect();
+    let done = suite.results.keys().map(String::as_str).chain(LEFT_OUT);
+    let done: String = done.map(|test| format!("{test}\n")).collect();
     fs::write(dir.join("done"), done).context("cannot write the list of tests that are done")?;
     Ok(dir)
 }
