@@ -34,6 +34,12 @@ impl<D: Datapath> Endpoint<D> {
             core.rma_to_self(key, shared);
             return Ok(());
         }
+        // No packet can name such a place, so the target cannot be the one to refuse it (protocol.md section 7).
+        let beyond = |piece: &RemoteSlice| piece.offset.checked_add(piece.length).is_none();
+        if op.kind == RmaKind::Write && op.remote.iter().any(beyond) {
+            core.refuse_tx(key, Cause::OutOfRange, shared);
+            return Ok(());
+        }
         let now = self.datapath.now();
         core.ensure_context(peer, now);
         core.line_up(key, peer);

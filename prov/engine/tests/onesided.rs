@@ -132,6 +132,7 @@ fn what_the_target_refuses_fails_at_the_initiator_and_touches_nothing() {
         (BOTH, at(950, 100), RmaKind::Write, Cause::OutOfRange),
         (BOTH, at(950, 100), RmaKind::Read, Cause::OutOfRange),
         (BOTH, at(u64::MAX - 5, 100), RmaKind::Read, Cause::OutOfRange),
+        (BOTH, at(u64::MAX - 5, 100), RmaKind::Write, Cause::OutOfRange),
         (BOTH, RemoteSlice { key: 8, offset: 0, length: 100 }, RmaKind::Write, Cause::BadKey),
         (BOTH, RemoteSlice { key: 8, offset: 0, length: 100 }, RmaKind::Read, Cause::BadKey),
     ];
