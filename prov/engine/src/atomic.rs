@@ -194,7 +194,7 @@ impl Core {
     }
 }
 
-/// Checks everything, then executes: nothing is touched when anything is wrong. Old values go to `old`.
+/// Checks everything, then executes: nothing is touched when anything is wrong. Old values go to `old`; with `fetch` they leave the region, which must permit that.
 fn execute(
     code: AtomicCode,
     fetch: bool,

@@ -190,6 +190,34 @@ fn atomics_compute_at_the_target_in_order() {
 }
 
 #[test]
+fn an_atomic_that_fetches_reads_and_writes() {
+    let cases = [
+        (Access::REMOTE_WRITE, AtomicOp::Sum, false, None),
+        (Access::REMOTE_WRITE, AtomicOp::Sum, true, Some(Cause::AccessDenied)),
+        (Access::REMOTE_READ, AtomicOp::Sum, true, Some(Cause::AccessDenied)),
+        (Access::REMOTE_READ, AtomicOp::Sum, false, Some(Cause::AccessDenied)),
+        (Access::REMOTE_READ, AtomicOp::Read, true, None),
+        (BOTH, AtomicOp::Sum, true, None),
+    ];
+    for (access, operation, fetch, cause) in cases {
+        let mut world = World::new(64, access);
+        let (writes, reads) = (world.b.domain.cntr_open(), world.b.domain.cntr_open());
+        world.b.domain.mr_bind_cntr(world.region, writes, CounterEvents::REMOTE_WRITE);
+        world.b.domain.mr_bind_cntr(world.region, reads, CounterEvents::REMOTE_READ);
+        let old = vec![7u64];
+        let operands: &[u64] = if operation == AtomicOp::Read { &[] } else { &[5] };
+        world.atomic(operation, operands, &[], fetch.then_some(&old[..]), 0, 1);
+        world.settle();
+        let outcome = world.a.next().unwrap();
+        assert_eq!(outcome.err().map(|failure| failure.cause), cause, "{access:?} {operation:?} {fetch}");
+        let counted = [writes, reads].map(|cntr| world.b.domain.cntr_value(cntr).0);
+        let done = u64::from(cause.is_none());
+        assert_eq!(counted, if fetch { [0, done] } else { [done, 0] }, "{access:?} {operation:?} {fetch}");
+        assert_eq!(old[0], if fetch && cause.is_none() { 0 } else { 7 });
+    }
+}
+
+#[test]
 fn loss_neither_repeats_nor_reorders_atomics() {
     let mut world = World::new(64, BOTH);
     let mut state = 1u32;
