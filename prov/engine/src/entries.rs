@@ -82,6 +82,8 @@ pub(crate) struct TxEntry {
     pub(crate) answered: bool,
     /// The region that a response reads.
     pub(crate) region: Option<MrId>,
+    /// A response whose end is the end of a read, for counters.
+    pub(crate) counted: bool,
     /// Injected bytes, the operands of an atomic, or the old values of one.
     pub(crate) block: Option<Box<[u8]>>,
     pub(crate) length: u64,

@@ -133,6 +133,7 @@ fn request(tx: &TxEntry, key: Key, index: u16) -> (Segment, usize) {
         message_id: name,
         sink_stag: name,
         sink_offset,
+        part: index + 1 < tx.remote.len(),
         key: place.key,
         offset: place.offset,
         length: place.length,

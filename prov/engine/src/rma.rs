@@ -235,10 +235,15 @@ impl Core {
 
     /// A peer wants to read: the answer is an operation of ours.
     pub(crate) fn on_rma_read(&mut self, peer: PeerId, segment: &Segment, shared: &mut Shared) {
-        let Segment::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length } = *segment
+        let Segment::ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length } = *segment
         else {
             return;
         };
+        if sink_offset.checked_add(length).is_none() {
+            // No answer could name its place.
+            self.stats.rx_malformed += 1;
+            return;
+        }
         let place = match shared.mrs().resolve(RemoteSlice { key, offset, length }, Access::REMOTE_READ) {
             Ok(place) => place,
             Err(cause) => return self.nack(peer, message_id, cause),
@@ -248,6 +253,7 @@ impl Core {
         };
         let tx = &mut self.txs[answer];
         tx.region = Some(place.id);
+        tx.counted = !part;
         mem::parts(place.slices, place.offset, place.length, |part| tx.slices.push(part));
         self.send_response(peer, answer);
     }

@@ -307,9 +307,9 @@ impl Core {
     /// Ends an operation in success.
     pub(crate) fn finish_tx(&mut self, key: Key, shared: &mut Shared) {
         self.report_tx(key, shared);
-        let (kind, region) = (self.txs[key].kind, self.txs[key].region);
-        if let (TxKind::Response, Some(region)) = (kind, region) {
-            self.report_read(Some(region), shared);
+        let tx = &self.txs[key];
+        if tx.kind == TxKind::Response && tx.counted {
+            self.report_read(tx.region, shared);
         }
         self.count(shared, self.txs[key].events(), false);
         self.release_tx(key);

@@ -341,3 +341,18 @@ fn ones_own_memory_is_a_target_like_any_other() {
     assert!(a.domain.is_quiet());
     assert_eq!(net.borrow().sent, 0);
 }
+
+#[test]
+fn a_read_of_several_places_counts_once() {
+    let mut world = World::new(40_000, BOTH);
+    let (of_region, of_endpoint) = (world.b.domain.cntr_open(), world.b.domain.cntr_open());
+    world.b.domain.mr_bind_cntr(world.region, of_region, CounterEvents::REMOTE_READ);
+    world.b.domain.ep_bind_cntr(world.b.ep, of_endpoint, CounterEvents::REMOTE_READ).unwrap();
+    let back = vec![0; 9000];
+    let remote = [at(100, 4000), at(20_000, 1), at(30_000, 4999)];
+    world.rma(RmaKind::Read, &back, &remote, None, 2, OpFlags::COMPLETION);
+    world.settle();
+    assert!(world.a.next().unwrap().is_ok());
+    assert_eq!(world.b.domain.cntr_value(of_region), (1, 0));
+    assert_eq!(world.b.domain.cntr_value(of_endpoint), (1, 0));
+}

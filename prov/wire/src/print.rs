@@ -158,9 +158,10 @@ impl Display for Segment {
                 write_if(*report, " report", out)?;
                 write_last(*last, out)
             }
-            Self::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length } => {
+            Self::ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length } => {
                 write!(out, "read id {message_id} of {length} from key {key:#x} at {offset:#x}")?;
-                write!(out, " to stag {sink_stag:#x} at {sink_offset:#x}")
+                write!(out, " to stag {sink_stag:#x} at {sink_offset:#x}")?;
+                write_if(*part, " part", out)
             }
             Self::ExtendedAtomic {
                 msn,

@@ -156,6 +156,8 @@ pub enum Segment {
         sink_stag: u32,
         /// Where in that.
         sink_offset: u64,
+        /// Another request of the same operation follows: the target does not count this one.
+        part: bool,
         /// The region.
         key: u64,
         /// Where in the region.
@@ -281,8 +283,8 @@ impl Segment {
                 .encode(rest),
             Self::AtomicResponse { request, value, .. } => AtomicResponse { request, value }.encode(rest),
             Self::Terminate { layer, etype, code, .. } => Terminate { layer, etype, code }.encode(rest),
-            Self::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length } => {
-                ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length }.encode(rest)
+            Self::ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length } => {
+                ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length }.encode(rest)
             }
             Self::ExtendedAtomic {
                 operation,
@@ -418,8 +420,8 @@ impl Segment {
 
     fn request(msn: u32, request: Request) -> Self {
         match request {
-            Request::Read(ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length }) => {
-                Self::ExtendedRead { message_id, sink_stag, sink_offset, key, offset, length }
+            Request::Read(ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length }) => {
+                Self::ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length }
             }
             Request::Atomic(ExtendedAtomic {
                 operation,

@@ -2,7 +2,8 @@
 //! Must never judge bounds, operation or datatype: the target answers those with NACK, which a drop would hide.
 //!
 //! ```text
-//!     READ      0  u8 1    1  3 zero             4  u32 message id     8  u32 sink STag    12  u32 zero
+//!     READ      0  u8 1    1  u8 flags: PART 0x01; others ignored       2  u16 zero
+//!               4  u32 message id                8  u32 sink STag     12  u32 zero
 //!              16  u64 sink offset              24  u64 key           32  u64 offset in the region
 //!              40  u64 length
 //!
@@ -18,6 +19,8 @@ use crate::bytes::{put, room, u32_at, u64_at};
 const READ: u8 = 1;
 const ATOMIC: u8 = 2;
 
+const PART: u8 = 0x01;
+
 const FETCH: u8 = 0x01;
 const COMPARE: u8 = 0x02;
 
@@ -29,7 +32,8 @@ mod field {
 }
 
 mod read {
-    pub(super) const ZERO: usize = 1;
+    pub(super) const FLAGS: usize = 1;
+    pub(super) const ZERO: usize = 2;
     pub(super) const ZERO_WORD: usize = 12;
     pub(super) const SINK_OFFSET: usize = 16;
     pub(super) const KEY: usize = 24;
@@ -78,6 +82,7 @@ pub(super) struct ExtendedRead {
     pub(super) message_id: u32,
     pub(super) sink_stag: u32,
     pub(super) sink_offset: u64,
+    pub(super) part: bool,
     pub(super) key: u64,
     pub(super) offset: u64,
     pub(super) length: u64,
@@ -89,7 +94,8 @@ impl ExtendedRead {
     pub(super) fn encode(&self, out: &mut [u8]) -> usize {
         let out = room::<{ Self::LENGTH }>(out);
         put(out, field::TYPE, [READ]);
-        put(out, read::ZERO, [0; 3]);
+        put(out, read::FLAGS, [if self.part { PART } else { 0 }]);
+        put(out, read::ZERO, [0; 2]);
         put(out, field::MESSAGE_ID, self.message_id.to_be_bytes());
         put(out, field::SINK_STAG, self.sink_stag.to_be_bytes());
         put(out, read::ZERO_WORD, [0; 4]);
@@ -106,6 +112,7 @@ impl ExtendedRead {
             message_id: u32_at(head, field::MESSAGE_ID),
             sink_stag: u32_at(head, field::SINK_STAG),
             sink_offset: u64_at(head, read::SINK_OFFSET),
+            part: head[read::FLAGS] & PART != 0,
             key: u64_at(head, read::KEY),
             offset: u64_at(head, read::OFFSET),
             length: u64_at(head, read::LENGTH),

@@ -357,20 +357,22 @@ fn extended_write() {
 
 #[test]
 fn extended_requests() {
-    let read = Segment::ExtendedRead {
-        message_id: 0x0102_0304,
-        sink_stag: 0x0506_0708,
-        sink_offset: 0x1112_1314_1516_1718,
-        key: 0x2122_2324_2526_2728,
-        offset: 0x3132_3334_3536_3738,
-        length: 0x4142_4344_4546_4748,
-    };
-    check_segment(
-        read,
-        "414f 00000000 00000001 00000000 00000000 01 000000 01020304 05060708 00000000 1112131415161718
-         2122232425262728 3132333435363738 4142434445464748",
-        "",
-    );
+    for (part, flags) in [(false, "00"), (true, "01")] {
+        let read = Segment::ExtendedRead {
+            message_id: 0x0102_0304,
+            sink_stag: 0x0506_0708,
+            sink_offset: 0x1112_1314_1516_1718,
+            part,
+            key: 0x2122_2324_2526_2728,
+            offset: 0x3132_3334_3536_3738,
+            length: 0x4142_4344_4546_4748,
+        };
+        let golden = format!(
+            "414f 00000000 00000001 00000000 00000000 01 {flags} 0000 01020304 05060708 00000000 1112131415161718
+             2122232425262728 3132333435363738 4142434445464748"
+        );
+        check_segment(read, &golden, "");
+    }
     for (fetch, compare, flags) in
         [(false, false, "00"), (true, false, "01"), (false, true, "02"), (true, true, "03")]
     {
@@ -410,11 +412,18 @@ fn ignored_fields_of_the_extensions() {
     assert_eq!(Segment::decode(&hex(write)), Ok((expected, 38)));
 
     let read = hex(&format!(
-        "7d7f ffffffff 00000001 ffffffff 00000000 01 ffffff 00000001 00000002 ffffffff {}",
+        "7d7f ffffffff 00000001 ffffffff 00000000 01 feffff 00000001 00000002 ffffffff {}",
         "0000000000000003".repeat(4)
     ));
-    let expected =
-        Segment::ExtendedRead { message_id: 1, sink_stag: 2, sink_offset: 3, key: 3, offset: 3, length: 3 };
+    let expected = Segment::ExtendedRead {
+        message_id: 1,
+        sink_stag: 2,
+        sink_offset: 3,
+        part: false,
+        key: 3,
+        offset: 3,
+        length: 3,
+    };
     assert_eq!(Segment::decode(&read), Ok((expected, 66)));
 
     let atomic = hex(&format!(

@@ -70,7 +70,8 @@ fn canonical_segment(bytes: &mut [u8]) {
         }
         0xF if bytes[18] == 1 => {
             bytes[10..14].fill(0);
-            bytes[19..22].fill(0);
+            bytes[19] &= 0x01;
+            bytes[20..22].fill(0);
             bytes[30..34].fill(0);
         }
         0xF => bytes[21] &= 0x03,

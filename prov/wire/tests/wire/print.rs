@@ -74,15 +74,20 @@ fn operations_on_keys() {
     };
     assert_eq!(write(false, None, false), "write id 1 key 0x20 at 0x10 of 3");
     assert_eq!(write(true, Some(4), true), "write id 1 key 0x20 at 0x10 of 3 data 0x4 report last");
-    let read = Segment::ExtendedRead {
-        message_id: 1,
-        sink_stag: 0x20,
-        sink_offset: 0x30,
-        key: 0x40,
-        offset: 0x50,
-        length: 6,
+    let read = |part| {
+        Segment::ExtendedRead {
+            message_id: 1,
+            sink_stag: 0x20,
+            sink_offset: 0x30,
+            part,
+            key: 0x40,
+            offset: 0x50,
+            length: 6,
+        }
+        .to_string()
     };
-    assert_eq!(read.to_string(), "read id 1 of 6 from key 0x40 at 0x50 to stag 0x20 at 0x30");
+    assert_eq!(read(false), "read id 1 of 6 from key 0x40 at 0x50 to stag 0x20 at 0x30");
+    assert_eq!(read(true), "read id 1 of 6 from key 0x40 at 0x50 to stag 0x20 at 0x30 part");
     let atomic = |fetch, compare| {
         Segment::ExtendedAtomic {
             msn: 1,

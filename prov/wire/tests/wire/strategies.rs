@@ -186,11 +186,12 @@ prop_compose! {
 }
 
 fn extended_reads() -> impl Strategy<Value = Segment> {
-    (u32s(), u32s(), u64s(), u64s(), u64s(), u64s()).prop_map(
-        |(message_id, sink_stag, sink_offset, key, offset, length)| Segment::ExtendedRead {
+    (u32s(), u32s(), u64s(), any::<bool>(), u64s(), u64s(), u64s()).prop_map(
+        |(message_id, sink_stag, sink_offset, part, key, offset, length)| Segment::ExtendedRead {
             message_id,
             sink_stag,
             sink_offset,
+            part,
             key,
             offset,
             length,
