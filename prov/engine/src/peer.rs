@@ -46,6 +46,8 @@ pub(crate) struct Peer {
     pub(crate) writes: Vec<IncomingWrite>,
     /// Operations to the peer that began and did not end.
     pub(crate) underway: Underway,
+    /// A fenced operation was refused before it stood in line: the next one has its fence.
+    pub(crate) fence_next: bool,
     pub(crate) control: VecDeque<Control>,
     /// Sends whose start, or eager payload, is to be sent: in order.
     pub(crate) starts: VecDeque<Key>,
@@ -81,6 +83,7 @@ impl Peer {
             open: Vec::new(),
             writes: Vec::new(),
             underway: Underway::default(),
+            fence_next: false,
             control: VecDeque::new(),
             starts: VecDeque::new(),
             bulk: VecDeque::new(),
@@ -100,6 +103,7 @@ impl Peer {
         self.tx_msn = FIRST_MSN;
         self.forget_received();
         self.underway = Underway::default();
+        self.fence_next = false;
         self.control.clear();
         self.starts.clear();
         self.bulk.clear();

@@ -37,6 +37,7 @@ impl<D: Datapath> Endpoint<D> {
         // No packet can name such a place, so the target cannot be the one to refuse it (protocol.md section 7).
         let beyond = |piece: &RemoteSlice| piece.offset.checked_add(piece.length).is_none();
         if op.kind == RmaKind::Write && op.remote.iter().any(beyond) {
+            core.peer_mut(peer).fence_next |= op.flags.contains(OpFlags::FENCE);
             core.refuse_tx(key, Cause::OutOfRange, shared);
             return Ok(());
         }
@@ -85,6 +86,9 @@ impl Core {
 
     /// Gives an operation its place in the line to its peer.
     pub(crate) fn line_up(&mut self, key: Key, peer: PeerId) {
+        if core::mem::take(&mut self.peer_mut(peer).fence_next) {
+            self.txs[key].flags |= OpFlags::FENCE;
+        }
         self.peer_mut(peer).starts.push_back(key);
         self.make_ready(peer);
     }

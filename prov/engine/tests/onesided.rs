@@ -312,6 +312,30 @@ fn orders_that_were_asked_for_make_later_operations_wait() {
 }
 
 #[test]
+fn a_fence_holds_although_its_own_operation_is_refused_at_once() {
+    let mut world = World::new(100_000, BOTH);
+    let (first, second) = (pattern(1, 90_000), pattern(2, 90_000));
+    let mut sent = 0;
+    world.a.lose(move |_, _| {
+        sent += 1;
+        sent == 2
+    });
+    world.rma(RmaKind::Write, &first, &[at(0, 90_000)], None, 1, OpFlags::COMPLETION);
+    let nowhere = [at(u64::MAX - 5, 100)];
+    world.rma(RmaKind::Write, &first[..100], &nowhere, None, 2, OpFlags::COMPLETION | OpFlags::FENCE);
+    world.rma(RmaKind::Write, &second, &[at(0, 90_000)], None, 3, OpFlags::COMPLETION);
+    world.settle();
+    let outcomes: Vec<Result<usize, Cause>> = world
+        .a
+        .all()
+        .iter()
+        .map(|entry| entry.map(|done| done.context).map_err(|failure| failure.cause))
+        .collect();
+    assert_eq!(outcomes, [Err(Cause::OutOfRange), Ok(1), Ok(3)]);
+    assert_eq!(world.memory[..90_000], second[..]);
+}
+
+#[test]
 fn ones_own_memory_is_a_target_like_any_other() {
     let net = net();
     let mut a = Node::new(&net, 1);
