@@ -125,7 +125,7 @@ impl Core {
     /// Places an accepted segment. What names nothing of ours is dropped: its PSN stays accepted.
     fn place(&mut self, peer: PeerId, segment: &Segment, payload: &[u8], shared: &mut Shared) {
         if self.state == State::Closing && !matches!(segment, Segment::Control(_)) {
-            return;
+            return self.turn_away(peer, segment);
         }
         match *segment {
             Segment::ExtendedSend { .. } => self.on_send_segment(peer, segment, payload, shared),
@@ -140,6 +140,16 @@ impl Core {
             }
             Segment::Control(control) => self.on_control(peer, control, shared),
             _ => self.stats.rx_malformed += 1,
+        }
+    }
+
+    /// An endpoint that closes takes no message, and lets nobody at memory any more: to acknowledge a write in silence would complete it.
+    fn turn_away(&mut self, peer: PeerId, segment: &Segment) {
+        if let Segment::ExtendedWrite { message_id, .. }
+        | Segment::ExtendedRead { message_id, .. }
+        | Segment::ExtendedAtomic { message_id, .. } = *segment
+        {
+            self.nack(peer, message_id, Cause::BadKey);
         }
     }
 

@@ -30,15 +30,15 @@ impl<D: Datapath> Endpoint<D> {
         core.check_enabled()?;
         let peer = core.peer_at(shared, op.destination)?;
         let key = core.take_rma(peer, op)?;
-        if core.peer(peer).itself {
-            core.rma_to_self(key, shared);
-            return Ok(());
-        }
         // No packet can name such a place, so the target cannot be the one to refuse it (protocol.md section 7).
         let beyond = |piece: &RemoteSlice| piece.offset.checked_add(piece.length).is_none();
         if op.kind == RmaKind::Write && op.remote.iter().any(beyond) {
             core.peer_mut(peer).fence_next |= op.flags.contains(OpFlags::FENCE);
             core.refuse_tx(key, Cause::OutOfRange, shared);
+            return Ok(());
+        }
+        if core.peer(peer).itself {
+            core.rma_to_self(key, shared);
             return Ok(());
         }
         let now = self.datapath.now();

@@ -260,6 +260,28 @@ fn closing_a_region_ends_reads_of_it_and_touches_it_no_more() {
 }
 
 #[test]
+fn an_endpoint_that_closes_refuses_what_it_does_not_carry_out() {
+    let mut world = World::new(1000, BOTH);
+    let to_a = world.b.knows(&world.a);
+    // Something injected that is not acknowledged keeps the target's endpoint there.
+    world.b.send_with(to_a, &[1; 8], Some(1), None, 9, OpFlags::INJECT).unwrap();
+    world.b.domain.ep_shutdown(world.b.ep);
+    let (local, old) = (vec![0xaa; 100], vec![7u64]);
+    world.rma(RmaKind::Write, &local, &[at(0, 100)], None, 1, OpFlags::COMPLETION);
+    world.rma(RmaKind::Read, &local, &[at(0, 100)], None, 2, OpFlags::COMPLETION);
+    world.atomic(AtomicOp::Sum, &[1], &[], Some(&old), 0, 3);
+    world.settle();
+    let outcomes: Vec<(usize, Cause)> = world
+        .a
+        .all()
+        .iter()
+        .filter_map(|entry| entry.err().map(|failure| (failure.completion.context, failure.cause)))
+        .collect();
+    assert_eq!(outcomes, [(1, Cause::BadKey), (2, Cause::BadKey), (3, Cause::BadKey)]);
+    assert!(world.memory.iter().all(|byte| *byte == 0), "a closed endpoint's memory was written");
+}
+
+#[test]
 fn a_fence_waits_for_what_came_before() {
     let mut world = World::new(100_000, BOTH);
     let (first, second) = (pattern(1, 90_000), pattern(2, 90_000));
