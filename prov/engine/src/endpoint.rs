@@ -468,6 +468,8 @@ impl Core {
 
     /// What a packet's token needs to be built again is still there.
     pub(crate) fn token_lives(&self, token: &Token) -> bool {
-        token.operation().is_none_or(|tx| self.txs.get(tx).is_some())
+        token
+            .operation()
+            .is_none_or(|tx| self.txs.get(tx).is_some_and(|entry| entry.stage != TxStage::Withdrawn))
     }
 }

@@ -35,6 +35,10 @@ pub(crate) enum TxStage {
     Abandoned,
     /// The target refused it: it ends when nothing of it is in flight any more.
     Refused(Cause),
+    /// A refused write of which the target may have noted a part: it ends when the target has heard that no more comes.
+    Voiding(Cause),
+    /// An answer whose memory is gone: what is in flight of it goes out as NOP, and nothing else.
+    Withdrawn,
 }
 
 /// What an operation is, for its completion.
@@ -92,6 +96,10 @@ pub(crate) struct TxEntry {
     pub(crate) msn: u32,
     /// The start carries RENDEZVOUS. Fixed for life: a PSN's content never changes.
     pub(crate) rendezvous: bool,
+    /// A write of several packets.
+    pub(crate) parted: bool,
+    /// The target is told that nothing more comes of it.
+    pub(crate) voided: bool,
     /// The start was sent.
     pub(crate) started: bool,
     /// Payload bytes sent at this stage.
@@ -122,11 +130,14 @@ impl TxEntry {
         match self.stage {
             TxStage::Eager => self.started && self.sent == self.length,
             TxStage::Announced | TxStage::Abandoned => self.started,
+            TxStage::Voiding(_) => self.voided,
             TxStage::Granted => self.sent == self.granted,
             TxStage::Writing | TxStage::Responding => self.started && self.sent == self.length,
             // One request for each piece of the target's memory.
             TxStage::Requesting => self.started && self.sent == self.remote.len() as u64,
-            TxStage::Parked | TxStage::Local | TxStage::Free | TxStage::Refused(_) => true,
+            TxStage::Parked | TxStage::Local | TxStage::Free | TxStage::Refused(_) | TxStage::Withdrawn => {
+                true
+            }
         }
     }
 
@@ -140,9 +151,10 @@ impl TxEntry {
             | TxStage::Granted
             | TxStage::Writing
             | TxStage::Responding
-            | TxStage::Abandoned => self.all_sent(),
+            | TxStage::Abandoned
+            | TxStage::Voiding(_) => self.all_sent(),
             TxStage::Requesting => self.answered,
-            TxStage::Refused(_) => true,
+            TxStage::Refused(_) | TxStage::Withdrawn => true,
             TxStage::Announced | TxStage::Parked | TxStage::Local | TxStage::Free => false,
         }
     }
@@ -204,6 +216,8 @@ pub(crate) enum Token {
     Request { tx: Key, index: u16 },
     /// Bytes of an answer.
     Response { tx: Key, offset: u64, length: u16 },
+    /// The end of a refused write.
+    Void { tx: Key },
     /// A control message.
     Control(Control),
 }
@@ -217,7 +231,8 @@ impl Token {
             | Self::Write { tx, .. }
             | Self::RmaWrite { tx, .. }
             | Self::Request { tx, .. }
-            | Self::Response { tx, .. } => Some(*tx),
+            | Self::Response { tx, .. }
+            | Self::Void { tx } => Some(*tx),
             Self::Control(_) => None,
         }
     }

@@ -32,7 +32,7 @@ impl Core {
         self.peer_mut(peer).forget_received();
         // Answers to requests that are forgotten now: nobody waits for them.
         for key in self.txs.keys_where(|tx| tx.peer == peer && tx.kind == TxKind::Response) {
-            self.release_tx(key);
+            self.withdraw_response(key);
         }
         // What is here in whole and had its turn can still be received; what waits for an earlier message waits for ever.
         let stays =

@@ -22,8 +22,6 @@ pub(crate) struct Place<'a> {
     pub(crate) slices: &'a [UserSlice],
     pub(crate) offset: usize,
     pub(crate) length: usize,
-    /// Somebody counts accesses to the region.
-    pub(crate) counted: bool,
 }
 
 /// The regions of a domain.
@@ -103,7 +101,6 @@ impl MrTable {
             slices: &found.region.slices,
             offset: usize::try_from(offset).map_err(|_| Cause::OutOfRange)?,
             length: usize::try_from(remote.length).map_err(|_| Cause::OutOfRange)?,
-            counted: !found.cntrs.is_empty(),
         })
     }
 

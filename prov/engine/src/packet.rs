@@ -1,6 +1,6 @@
 //! From an operation to its next packet, and from a packet's token back to the packet: the same bytes whenever it is asked for, because a PSN's content never changes.
 
-use rdgram_wire::{Segment, Start};
+use rdgram_wire::{Control, Segment, Start};
 
 use crate::endpoint::Core;
 use crate::entries::{Token, TxEntry, TxKind, TxStage};
@@ -19,7 +19,7 @@ impl TxEntry {
 
     /// It is sent from the line of long operations.
     pub(crate) fn moves_bulk(&self) -> bool {
-        matches!(self.stage, TxStage::Granted | TxStage::Responding | TxStage::Writing)
+        matches!(self.stage, TxStage::Granted | TxStage::Responding | TxStage::Writing | TxStage::Voiding(_))
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn next(tx: &TxEntry, key: Key, room: usize) -> Token {
         Token::Response { tx: key, offset, .. } => {
             Token::Response { tx: key, offset, length: short((tx.length - tx.sent).min(space)) }
         }
-        whole @ (Token::Request { .. } | Token::Control(_)) => whole,
+        whole @ (Token::Request { .. } | Token::Void { .. } | Token::Control(_)) => whole,
     }
 }
 
@@ -57,6 +57,7 @@ fn blank(tx: &TxEntry, key: Key) -> Token {
         TxStage::Granted => Token::Write { tx: key, offset: tx.sent, length: 0 },
         TxStage::Writing => Token::RmaWrite { tx: key, offset: tx.sent, length: 0 },
         TxStage::Responding => Token::Response { tx: key, offset: tx.sent, length: 0 },
+        TxStage::Voiding(_) => Token::Void { tx: key },
         TxStage::Requesting => Token::Request { tx: key, index: short(tx.sent) },
         _ if tx.started => {
             let offset = u32::try_from(tx.sent).expect("eager messages are short");
@@ -105,6 +106,7 @@ pub(crate) fn segment_of(tx: &TxEntry, token: Token) -> (Segment, usize) {
             let last = offset + u64::from(length) == tx.length;
             (Segment::ReadResponse { stag: tx.stag, offset: tx.granted + offset, last }, usize::from(length))
         }
+        Token::Void { tx: key } => (Segment::Control(Control::Void { message_id: key.to_wire() }), 0),
         Token::Control(control) => (Segment::Control(control), 0),
     }
 }
@@ -153,7 +155,7 @@ pub(crate) fn describe(txs: &Slab<TxEntry>, token: Token) -> (Segment, Option<Ke
         Token::Write { offset, .. } | Token::RmaWrite { offset, .. } | Token::Response { offset, .. } => {
             offset
         }
-        Token::Start { .. } | Token::Request { .. } | Token::Control(_) => 0,
+        Token::Start { .. } | Token::Request { .. } | Token::Void { .. } | Token::Control(_) => 0,
     };
     (segment, Some(key), usize::try_from(offset).expect("inside of memory"), length)
 }

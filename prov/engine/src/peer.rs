@@ -9,7 +9,7 @@ use rdgram_wire::Control;
 use crate::entries::Token;
 use crate::matching::PeerId;
 use crate::slab::Key;
-use crate::types::FiAddr;
+use crate::types::{FiAddr, RemoteSlice};
 use crate::underway::Underway;
 use crate::watch::Awaited;
 
@@ -42,7 +42,7 @@ pub(crate) struct Peer {
     pub(crate) order: VecDeque<Option<Key>>,
     /// Messages before `rx_msn` with eager payload missing.
     pub(crate) open: Vec<Key>,
-    /// Writes of the peer that somebody waits for and that are not complete.
+    /// Writes of the peer of which some packets have been placed. The peer says when it gives one up (VOID).
     pub(crate) writes: Vec<IncomingWrite>,
     /// Operations to the peer that began and did not end.
     pub(crate) underway: Underway,
@@ -134,7 +134,8 @@ impl Peer {
 pub(crate) struct IncomingWrite {
     pub(crate) message_id: u32,
     pub(crate) received: u64,
-    pub(crate) refused: bool,
+    /// Where its last byte is, once that has come.
+    pub(crate) end: Option<RemoteSlice>,
 }
 
 /// Bits of a context id that are the peer's index plus one; the rest counts the peer's contexts.

@@ -114,7 +114,7 @@ impl Core {
             .any(|context| context.ack_need() != AckNeed::No);
         let entries =
             self.txs.len() + self.rxs.len() + self.injected.handed_out() + self.unexpected.handed_out();
-        let queues = self.peers.iter().any(|peer| peer.has_queued());
+        let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.writes.is_empty());
         contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty()
     }
 }

@@ -163,6 +163,7 @@ impl Core {
                 self.on_nack(peer, Key::from_wire(message_id), index, code, shared)
             }
             Control::Done { message_id } => self.on_done(peer, Key::from_wire(message_id), shared),
+            Control::Void { message_id } => self.on_void(peer, message_id),
             Control::Nop => {}
         }
     }

@@ -9,9 +9,10 @@ use crate::cq::Entry;
 use crate::datapath::Datapath;
 use crate::domain::{Access, Shared};
 use crate::endpoint::{Core, Endpoint};
-use crate::entries::{TxKind, TxStage};
+use crate::entries::{TxEntry, TxKind, TxStage};
 use crate::matching::PeerId;
 use crate::mem;
+use crate::peer::IncomingWrite;
 use crate::slab::Key;
 use crate::types::*;
 
@@ -129,7 +130,7 @@ impl Core {
             }
         }
         let (peer, data, total, remote) =
-            (tx.peer, tx.data, tx.length, tx.remote.first().copied().unwrap_or_default());
+            (tx.peer, tx.data, tx.length, tx.remote.last().copied().unwrap_or_default());
         if let Some(cause) = fault.take() {
             self.refuse_tx(key, cause, shared);
             return;
@@ -142,10 +143,40 @@ impl Core {
         self.finish_tx(key, shared);
     }
 
-    /// Ends an operation that nothing is in flight of, in failure.
+    /// Ends an operation in failure, as soon as nothing is in flight of it.
     pub(crate) fn refuse_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
         self.txs[key].stage = TxStage::Refused(cause);
+        self.leave_lines(key);
         self.finish_tx_if_done(key, shared);
+    }
+
+    /// Takes an operation out of its peer's lines: a key that stayed there might name another operation by the time it comes to the front.
+    fn leave_lines(&mut self, key: Key) {
+        let peer = self.txs[key].peer;
+        let entry = self.peer_mut(peer);
+        entry.starts.retain(|other| *other != key);
+        entry.bulk.retain(|other| *other != key);
+        self.make_ready(peer);
+    }
+
+    /// Tells the target that nothing more comes of a write it refused: what it noted of it would wait for ever, and be taken for a part of a later one with the same message id.
+    pub(crate) fn void_tx(&mut self, key: Key, cause: Cause) {
+        let tx = &mut self.txs[key];
+        tx.stage = TxStage::Voiding(cause);
+        let peer = tx.peer;
+        self.peer_mut(peer).bulk.push_back(key);
+        self.make_ready(peer);
+    }
+
+    /// Stops an answer, and lets go of the memory it reads. What is in flight of it keeps its entry: acknowledgements are still to come.
+    pub(crate) fn withdraw_response(&mut self, key: Key) {
+        let tx = &mut self.txs[key];
+        tx.stage = TxStage::Withdrawn;
+        tx.slices.clear();
+        self.leave_lines(key);
+        if self.txs[key].in_flight == 0 {
+            self.release_tx(key);
+        }
     }
 
     // ---- target
@@ -158,52 +189,64 @@ impl Core {
         payload: &[u8],
         shared: &mut Shared,
     ) {
-        let Segment::ExtendedWrite { offset, message_id, key, total, data, report, .. } = *segment else {
+        let Segment::ExtendedWrite { offset, last, message_id, key, total, data, .. } = *segment else {
             return;
         };
         let remote = RemoteSlice { key, offset, length: payload.len() as u64 };
         let place = match shared.mrs().resolve(remote, Access::REMOTE_WRITE) {
             Ok(place) => place,
-            Err(cause) => {
-                self.nack(peer, message_id, cause);
-                self.count_written(peer, message_id, total, payload.len(), true);
-                return;
-            }
+            Err(cause) => return self.nack(peer, message_id, cause),
         };
         mem::scatter(place.slices, place.offset, payload);
-        let watched = data.is_some() || report || place.counted || self.counts(CounterEvents::REMOTE_WRITE);
-        if watched && self.count_written(peer, message_id, total, payload.len(), false) {
-            self.report_written(peer, remote, data, total, shared);
+        let end = if last { Some(remote) } else { None };
+        match self.note_written(peer, message_id, total, payload.len(), end) {
+            Noted::Whole(end) => self.report_written(peer, end.unwrap_or(remote), data, total, shared),
+            Noted::Part => {}
+            Noted::TooMany => self.nack(peer, message_id, Cause::NoMemory),
         }
     }
 
-    /// Adds bytes to what came of a peer's write. True when that is all of it, and none was refused.
-    fn count_written(
+    /// Notes bytes of a peer's write that have been placed.
+    fn note_written(
         &mut self,
         peer: PeerId,
         message_id: u32,
         total: u64,
         bytes: usize,
-        refused: bool,
-    ) -> bool {
+        end: Option<RemoteSlice>,
+    ) -> Noted {
         if bytes as u64 >= total {
-            return !refused;
+            return Noted::Whole(end);
         }
         let writes = &mut self.peer_mut(peer).writes;
-        let index = writes.iter().position(|write| write.message_id == message_id).unwrap_or_else(|| {
-            writes.push(crate::peer::IncomingWrite { message_id, received: 0, refused: false });
-            writes.len() - 1
-        });
-        let write = &mut writes[index];
+        // Packets of one write come together: it is found at the end.
+        let index = match writes.iter().rposition(|write| write.message_id == message_id) {
+            Some(index) => index,
+            None if writes.len() >= WRITES_MAX => return Noted::TooMany,
+            None => {
+                writes.push(IncomingWrite { message_id, received: 0, end: None });
+                writes.len() - 1
+            }
+        };
+        let newest = writes.len() - 1;
+        writes.swap(index, newest);
+        let write = &mut writes[newest];
         write.received += bytes as u64;
-        write.refused |= refused;
+        write.end = write.end.or(end);
         if write.received < total {
-            return false;
+            return Noted::Part;
         }
-        !writes.swap_remove(index).refused
+        let end = write.end;
+        writes.pop();
+        Noted::Whole(end)
     }
 
-    /// A peer's write is complete: tells whoever asked for it.
+    /// A peer has ended a write that was refused.
+    pub(crate) fn on_void(&mut self, peer: PeerId, message_id: u32) {
+        self.peer_mut(peer).writes.retain(|write| write.message_id != message_id);
+    }
+
+    /// A peer's write is complete: tells whoever asked for it. It counts at the region where it ends.
     fn report_written(
         &mut self,
         peer: PeerId,
@@ -239,7 +282,8 @@ impl Core {
 
     /// A peer wants to read: the answer is an operation of ours.
     pub(crate) fn on_rma_read(&mut self, peer: PeerId, segment: &Segment, shared: &mut Shared) {
-        let Segment::ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length } = *segment
+        let Segment::ExtendedRead { message_id, sink_stag, sink_offset, part, key, offset, length } =
+            *segment
         else {
             return;
         };
@@ -252,6 +296,9 @@ impl Core {
             Ok(place) => place,
             Err(cause) => return self.nack(peer, message_id, cause),
         };
+        if self.check_memory().is_err() {
+            return self.nack(peer, message_id, Cause::NoMemory);
+        }
         let Some(answer) = self.take_response(peer, sink_stag, sink_offset, length) else {
             return self.nack(peer, message_id, Cause::NoMemory);
         };
@@ -262,7 +309,7 @@ impl Core {
         self.send_response(peer, answer);
     }
 
-    /// An entry for an answer of `length` bytes.
+    /// An entry for an answer of `length` bytes, whatever the memory ceiling says: an atomic has been executed when its answer is made, and must have it.
     pub(crate) fn take_response(
         &mut self,
         peer: PeerId,
@@ -270,8 +317,10 @@ impl Core {
         sink_offset: u64,
         length: u64,
     ) -> Option<Key> {
-        let key = self.take_tx(peer, &[], 0, OpFlags::empty()).ok()?;
+        let key = self.txs.take()?;
         let tx = &mut self.txs[key];
+        tx.blank();
+        tx.peer = peer;
         tx.kind = TxKind::Response;
         tx.stage = TxStage::Responding;
         tx.stag = sink_stag;
@@ -331,8 +380,11 @@ impl Core {
         payload: &[u8],
         shared: &mut Shared,
     ) {
-        let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer && tx.stage == TxStage::Requesting)
-        else {
+        let awaits = |tx: &&mut TxEntry| {
+            let fetches = matches!(tx.kind, TxKind::Read | TxKind::Atomic { fetch: true });
+            tx.peer == peer && tx.stage == TxStage::Requesting && fetches
+        };
+        let Some(tx) = self.txs.get_mut(key).filter(awaits) else {
             self.stats.rx_stale += 1;
             return;
         };
@@ -351,8 +403,11 @@ impl Core {
 
     /// An atomic without old values was executed.
     pub(crate) fn on_done(&mut self, peer: PeerId, key: Key, shared: &mut Shared) {
-        let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer && tx.stage == TxStage::Requesting)
-        else {
+        let awaits = |tx: &&mut TxEntry| {
+            let fetches_nothing = tx.kind == TxKind::Atomic { fetch: false };
+            tx.peer == peer && tx.stage == TxStage::Requesting && fetches_nothing
+        };
+        let Some(tx) = self.txs.get_mut(key).filter(awaits) else {
             self.stats.rx_stale += 1;
             return;
         };
@@ -362,20 +417,31 @@ impl Core {
 
     /// A region goes away: answers that read it stop, and their requesters are told. What is in flight of them is never read again: a NOP takes its place.
     pub(crate) fn forget_region(&mut self, region: MrId) {
-        let answers = self.txs.keys_where(|tx| {
-            tx.stage == TxStage::Responding && tx.region == Some(region) && !tx.slices.is_empty()
-        });
+        let answers = self.txs.keys_where(|tx| tx.stage == TxStage::Responding && tx.region == Some(region));
         for key in answers {
+            if self.txs[key].slices.is_empty() {
+                // An answer without bytes goes its way; but the region's name may soon be another's.
+                self.txs[key].region = None;
+                continue;
+            }
             let (peer, sink) = (self.txs[key].peer, self.txs[key].stag);
-            self.release_tx(key);
+            self.withdraw_response(key);
             self.nack(peer, sink, Cause::BadKey);
         }
     }
+}
 
-    /// Somebody counts events of this kind.
-    fn counts(&self, events: CounterEvents) -> bool {
-        self.bindings.cntrs.iter().any(|(_, bound)| bound.intersects(events))
-    }
+/// Writes of one peer that are not complete, at most: far more than an honest one has under way.
+const WRITES_MAX: usize = 1 << 16;
+
+/// What is known of a write after a packet of it.
+enum Noted {
+    /// All of it has been placed; where it ends, if a packet said so.
+    Whole(Option<RemoteSlice>),
+    /// More is to come.
+    Part,
+    /// It cannot be noted.
+    TooMany,
 }
 
 /// Bytes of a list of slices, from an offset.

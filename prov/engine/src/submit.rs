@@ -149,7 +149,7 @@ impl Core {
         if self.state == State::Enabled { Ok(()) } else { Err(SubmitError::BadState) }
     }
 
-    fn check_memory(&mut self) -> Result<(), SubmitError> {
+    pub(crate) fn check_memory(&mut self) -> Result<(), SubmitError> {
         if self.memory() < self.config.memory_ceiling { Ok(()) } else { Err(self.memory_full()) }
     }
 
@@ -297,10 +297,11 @@ impl Core {
         if !tx.is_done() {
             return;
         }
-        if let TxStage::Refused(cause) = tx.stage {
-            self.fail_tx(key, cause, shared);
-        } else {
-            self.finish_tx(key, shared);
+        match tx.stage {
+            TxStage::Refused(cause) if tx.parted => self.void_tx(key, cause),
+            TxStage::Refused(cause) | TxStage::Voiding(cause) => self.fail_tx(key, cause, shared),
+            TxStage::Withdrawn => self.release_tx(key),
+            _ => self.finish_tx(key, shared),
         }
     }
 

@@ -216,6 +216,8 @@ impl Core {
         }
         // A read counts requests, everything else bytes.
         tx.sent += if matches!(token, Token::Request { .. }) { 1 } else { payload as u64 };
+        tx.parted |= matches!(token, Token::RmaWrite { .. }) && (payload as u64) < tx.length;
+        tx.voided |= matches!(token, Token::Void { .. });
         tx.in_flight += 1;
         let answered = matches!(tx.stage, TxStage::Requesting | TxStage::Responding);
         let ask = tx.all_sent() && !answered && tx.is_awaited();

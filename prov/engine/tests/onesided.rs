@@ -402,3 +402,132 @@ fn a_read_of_several_places_counts_once() {
     assert_eq!(world.b.domain.cntr_value(of_region), (1, 0));
     assert_eq!(world.b.domain.cntr_value(of_endpoint), (1, 0));
 }
+
+#[test]
+fn nothing_is_left_of_a_refused_write() {
+    let mut world = World::new(10_000, BOTH);
+    let message = pattern(1, 4000);
+    let half = [at(0, 2000), RemoteSlice { key: 8, offset: 0, length: 2000 }];
+    world.rma(RmaKind::Write, &message, &half, None, 1, OpFlags::COMPLETION);
+    world.settle();
+    assert_eq!(world.a.next().unwrap().unwrap_err().cause, Cause::BadKey);
+    assert!(world.a.domain.is_quiet() && world.b.domain.is_quiet());
+    // Message ids come again after so many operations.
+    for context in 0..255 {
+        world.rma(RmaKind::Write, &message[..8], &[at(0, 8)], None, context, OpFlags::COMPLETION);
+        world.settle();
+        assert!(world.a.next().unwrap().is_ok());
+    }
+    let mut sent = 0;
+    world.a.lose(move |_, _| {
+        sent += 1;
+        sent == 3
+    });
+    world.rma(RmaKind::Write, &message, &[at(0, 4000)], Some(77), 1, OpFlags::COMPLETION);
+    for _ in 0..5 {
+        world.b.domain.progress();
+        assert!(world.b.next().is_none(), "reported before its last bytes");
+        world.a.domain.progress();
+    }
+    world.settle();
+    assert_eq!(world.b.next().unwrap().unwrap().data, 77);
+    assert_eq!(world.memory[..4000], message[..]);
+}
+
+#[test]
+fn a_write_to_several_regions_counts_where_it_ends() {
+    let mut world = World::new(10_000, BOTH);
+    let memory = vec![0u8; 10_000];
+    let other = Region { slices: vec![slice(&memory)], access: BOTH, virtual_addresses: false };
+    let (other, _) = world.b.domain.mr_open(other, Some(9)).unwrap();
+    let [first, last] = [(); 2].map(|()| world.b.domain.cntr_open());
+    let message = pattern(1, 6000);
+    let pieces = [RemoteSlice { key: 9, offset: 0, length: 4000 }, at(0, 2000)];
+    world.b.domain.mr_bind_cntr(world.region, last, CounterEvents::REMOTE_WRITE);
+    world.rma(RmaKind::Write, &message, &pieces, None, 1, OpFlags::COMPLETION);
+    world.settle();
+    assert_eq!(world.b.domain.cntr_value(last), (1, 0));
+    world.b.domain.mr_bind_cntr(other, first, CounterEvents::REMOTE_WRITE);
+    world.rma(RmaKind::Write, &message, &pieces, None, 2, OpFlags::COMPLETION);
+    world.settle();
+    assert_eq!((world.b.domain.cntr_value(first), world.b.domain.cntr_value(last)), ((0, 0), (2, 0)));
+    assert!(world.b.domain.is_quiet());
+}
+
+#[test]
+fn an_answer_that_was_stopped_is_mistaken_for_no_later_operation() {
+    let net = net();
+    let (mut a, mut b, mut c) = (Node::new(&net, 1), Node::new(&net, 2), Node::new(&net, 3));
+    let (to_b, to_c) = (a.knows(&b), b.knows(&c));
+    let memory = vec![1u8; 1 << 20];
+    let region = || Region { slices: vec![slice(&memory)], access: BOTH, virtual_addresses: false };
+    let (opened, _) = b.domain.mr_open(region(), Some(7)).unwrap();
+    c.domain.mr_open(region(), Some(7)).unwrap();
+    let back = vec![0u8; 1 << 20];
+    let slices = [slice(&back)];
+    let remote = [at(0, 1 << 20)];
+    let read = RmaOp {
+        kind: RmaKind::Read,
+        destination: to_b,
+        slices: &slices,
+        remote: &remote,
+        data: None,
+        context: 1,
+        flags: OpFlags::COMPLETION,
+    };
+    a.domain.rma(a.ep, &read).unwrap();
+    b.domain.progress();
+    // The reader computes. Meanwhile its target closes the region and has more to do with others than it has names for operations.
+    b.domain.mr_close(opened);
+    let small = [slice(&memory[..8])];
+    let remote = [at(0, 8)];
+    for context in 1..=256 {
+        let write = RmaOp {
+            kind: RmaKind::Write,
+            destination: to_c,
+            slices: &small,
+            remote: &remote,
+            context,
+            ..read
+        };
+        b.domain.rma(b.ep, &write).unwrap();
+        if context < 256 {
+            settle(&mut [&mut b, &mut c]);
+            assert!(b.next().unwrap().is_ok());
+        }
+    }
+    // The last one has the stopped answer's name, and is under way when the reader wakes up.
+    settle(&mut [&mut a, &mut b]);
+    assert!(b.next().is_none(), "completed by another operation's acknowledgement");
+    settle(&mut [&mut a, &mut b, &mut c]);
+    assert_eq!(b.next().unwrap().unwrap().context, 256);
+    assert_eq!(a.next().unwrap().unwrap_err().cause, Cause::BadKey);
+    assert!([a, b, c].iter().all(|node| node.domain.is_quiet()));
+}
+
+#[test]
+fn an_atomic_that_was_executed_is_answered_whatever_memory_is_left() {
+    let net = net();
+    let mut a = Node::new(&net, 1);
+    let mut b = Node::with(&net, 2, EpConfig { memory_ceiling: 1000, ..EpConfig::default() }, 2);
+    let to_b = a.knows(&b);
+    let memory = vec![0u8; 64];
+    let region = Region { slices: vec![slice(&memory)], access: BOTH, virtual_addresses: false };
+    b.domain.mr_open(region, Some(7)).unwrap();
+    let (one, old) = (1u64.to_ne_bytes(), vec![0xeeu8; 8]);
+    let args = AtomicArgs {
+        destination: to_b,
+        operation: AtomicOp::Sum,
+        datatype: Datatype::Uint64,
+        operands: &[slice(&one)],
+        compare: &[],
+        result: Some(&[slice(&old)]),
+        remote: at(8, 8),
+        context: 3,
+        flags: OpFlags::COMPLETION,
+    };
+    a.domain.atomic(a.ep, &args).unwrap();
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(a.next().unwrap().unwrap().context, 3);
+    assert_eq!((old, &memory[8..16]), (vec![0; 8], &one[..]));
+}

@@ -218,6 +218,7 @@ impl Display for Control {
                 write!(out, "NACK id {message_id} index {index} code {code}")
             }
             Self::Done { message_id } => write!(out, "DONE id {message_id}"),
+            Self::Void { message_id } => write!(out, "VOID id {message_id}"),
         }
     }
 }

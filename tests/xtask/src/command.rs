@@ -259,11 +259,6 @@ impl Finished {
         Some(format!("{}{}", hang.text(), stacks::mention(&self.log.with_extension("stacks"))))
     }
 
-    /// Where everything it printed is kept.
-    pub(crate) fn log(&self) -> &Path {
-        &self.log
-    }
-
     /// Its output, or an error that says how it ended, with the end of its output.
     pub(crate) fn into_result(self) -> Result<String> {
         if self.success() {

@@ -6,6 +6,7 @@
 //!     NOP    0  u8 3    1  3 zero
 //!     NACK   0  u8 4    1  3 zero     4  u32 message id     8  u16 index    10  u16 code
 //!     DONE   0  u8 5    1  3 zero     4  u32 message id
+//!     VOID   0  u8 6    1  3 zero     4  u32 message id
 //! ```
 
 use super::fixed;
@@ -17,6 +18,7 @@ const RNR: u8 = 2;
 const NOP: u8 = 3;
 const NACK: u8 = 4;
 const DONE: u8 = 5;
+const VOID: u8 = 6;
 
 mod field {
     pub(super) const TYPE: usize = 0;
@@ -33,6 +35,7 @@ mod field {
     pub(super) const NACK_CODE: usize = 10;
     pub(super) const NACK_END: usize = 12;
     pub(super) const DONE_END: usize = 8;
+    pub(super) const VOID_END: usize = 8;
 }
 
 const _: () = assert!(Control::CTS_LENGTH == field::CTS_END);
@@ -40,6 +43,7 @@ const _: () = assert!(Control::RNR_LENGTH == field::RNR_END);
 const _: () = assert!(Control::NOP_LENGTH == field::NOP_END);
 const _: () = assert!(Control::NACK_LENGTH == field::NACK_END);
 const _: () = assert!(Control::DONE_LENGTH == field::DONE_END);
+const _: () = assert!(Control::VOID_LENGTH == field::VOID_END);
 
 /// A control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,11 @@ pub enum Control {
         /// The requester's name for the operation.
         message_id: u32,
     },
+    /// Nothing more comes of a write: it was refused, and its initiator has ended it.
+    Void {
+        /// The initiator's name for the operation.
+        message_id: u32,
+    },
 }
 
 impl Control {
@@ -89,6 +98,8 @@ impl Control {
     pub const NACK_LENGTH: usize = 12;
     /// Bytes of a DONE.
     pub const DONE_LENGTH: usize = 8;
+    /// Bytes of a VOID.
+    pub const VOID_LENGTH: usize = 8;
 
     /// Code of a NACK: no memory has this key.
     pub const NACK_UNKNOWN_KEY: u16 = 1;
@@ -107,6 +118,7 @@ impl Control {
             Self::Nop => Self::NOP_LENGTH,
             Self::Nack { .. } => Self::NACK_LENGTH,
             Self::Done { .. } => Self::DONE_LENGTH,
+            Self::Void { .. } => Self::VOID_LENGTH,
         }
     }
 
@@ -152,6 +164,13 @@ impl Control {
                 put(out, field::MESSAGE_ID, message_id.to_be_bytes());
                 Self::DONE_LENGTH
             }
+            Self::Void { message_id } => {
+                let out = room::<{ Self::VOID_LENGTH }>(out);
+                put(out, field::TYPE, [VOID]);
+                put(out, field::ZERO, [0; 3]);
+                put(out, field::MESSAGE_ID, message_id.to_be_bytes());
+                Self::VOID_LENGTH
+            }
         }
     }
 
@@ -188,6 +207,10 @@ impl Control {
             Some(&DONE) => {
                 let head = fixed::<{ Self::DONE_LENGTH }>("DONE", bytes)?;
                 Ok(Self::Done { message_id: u32_at(head, field::MESSAGE_ID) })
+            }
+            Some(&VOID) => {
+                let head = fixed::<{ Self::VOID_LENGTH }>("VOID", bytes)?;
+                Ok(Self::Void { message_id: u32_at(head, field::MESSAGE_ID) })
             }
             Some(&code) => Err(Malformed::ControlType(code)),
             None => Err(Malformed::Short { header: "control message", need: Self::NOP_LENGTH, have: 0 }),

@@ -64,6 +64,7 @@ fn control() {
     let nack = Segment::Control(Control::Nack { message_id: 1, index: 2, code: 3 });
     assert_eq!(nack.to_string(), "NACK id 1 index 2 code 3");
     assert_eq!(Segment::Control(Control::Done { message_id: 1 }).to_string(), "DONE id 1");
+    assert_eq!(Segment::Control(Control::Void { message_id: 1 }).to_string(), "VOID id 1");
 }
 
 #[test]

@@ -249,6 +249,7 @@ fn without_payload() -> impl Strategy<Value = Segment> {
             code
         })),
         u32s().prop_map(|message_id| Segment::Control(Control::Done { message_id })),
+        u32s().prop_map(|message_id| Segment::Control(Control::Void { message_id })),
         extended_reads().boxed(),
     ]
 }
