@@ -64,7 +64,7 @@ pub(crate) fn format_of(address: SocketAddr) -> u32 {
 }
 
 /// A socket address as the bytes of its C struct.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Encoded {
     bytes: [u8; V6_LENGTH],
     length: usize,

@@ -9,13 +9,14 @@ mod format;
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rdgram_engine::CqId;
 use rdgram_host::wait::WaitSet;
 use rdgram_sync::{Latch, Serialize};
 use rdgram_sys as sys;
 
+use crate::address::Encoded;
 use crate::domain::{CONTROL_TRYWAIT, Domain, Shared, State};
 use crate::errno::{Errno, Result, to_c, to_c_size};
 use crate::fid::{self, Child, Object};
@@ -38,6 +39,8 @@ pub(crate) struct Cq<S: Serialize> {
     wait: Option<Wait>,
     /// Some endpoint bound to it reports who sent a message (FI_SOURCE).
     source: Latch,
+    /// The last sender that was reported for having no address (FI_SOURCE_ERR): an application without a buffer of its own reads it here.
+    stranger: Mutex<Encoded>,
     /// Held by each endpoint bound to it.
     users: Arc<()>,
 }
@@ -168,6 +171,7 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
                 id,
                 wait,
                 source: Latch::new(),
+                stranger: Mutex::default(),
                 users: Arc::new(()),
             };
             // SAFETY: libfabric's caller gives a place.

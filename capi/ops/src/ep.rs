@@ -316,7 +316,7 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
 fn make(attributes: &Attributes, family: Family) -> Result<EpState> {
     let settings = settings();
     let datapath = open_socket(choose_address(attributes.source, family, settings)?, settings)?;
-    let config = config(settings, attributes.inject, attributes.orders);
+    let config = config(settings, attributes);
     let limits = Limits { message: offer::MESSAGE_MAX, inject: config.inject_max };
     let atomics = Limits { message: ATOMIC_MAX, inject: config.inject_max.min(ATOMIC_MAX) };
     let way =

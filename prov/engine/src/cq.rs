@@ -1,10 +1,11 @@
 //! Completion queues and counters: where operations report. Entries are never dropped: the queue grows.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::datapath::Wake;
-use crate::types::{Completion, Failure};
+use crate::types::{Cause, Completion, Failure};
 
 /// An entry of a queue.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +19,16 @@ pub(crate) enum Entry {
 pub(crate) struct CompletionQueue {
     entries: VecDeque<Entry>,
     waker: Option<Arc<dyn Wake>>,
+    /// Senders of the entries that failed for want of an address, in order; and that of the last such entry taken.
+    strangers: VecDeque<SocketAddr>,
+    stranger: Option<SocketAddr>,
     /// Endpoints bound.
     pub(crate) bound: u32,
 }
 
 impl CompletionQueue {
     pub(crate) fn new(size: usize) -> Self {
-        Self { entries: VecDeque::with_capacity(size), waker: None, bound: 0 }
+        Self { entries: VecDeque::with_capacity(size), ..Self::default() }
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
@@ -38,8 +42,23 @@ impl CompletionQueue {
         self.entries.front()
     }
 
+    /// What came whole from a sender that has no address here.
+    pub(crate) fn push_from_stranger(&mut self, completion: Completion, sender: SocketAddr) {
+        self.strangers.push_back(sender);
+        self.push(Entry::Failure(Failure { completion, overflow: 0, cause: Cause::NoAddress }));
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        self.entries.pop_front()
+        let entry = self.entries.pop_front();
+        if matches!(entry, Some(Entry::Failure(Failure { cause: Cause::NoAddress, .. }))) {
+            self.stranger = self.strangers.pop_front();
+        }
+        entry
+    }
+
+    /// Who sent what the last entry taken with [`Cause::NoAddress`] is about.
+    pub(crate) fn stranger(&self) -> Option<SocketAddr> {
+        self.stranger
     }
 
     pub(crate) fn arm(&mut self, waker: Option<Arc<dyn Wake>>) {

@@ -114,6 +114,17 @@ impl Shared {
         }
     }
 
+    pub(crate) fn push_from_stranger(
+        &mut self,
+        cq: Option<CqId>,
+        completion: Completion,
+        sender: SocketAddr,
+    ) {
+        if let Some(cq) = cq {
+            self.cqs.get_mut(cq.0).push_from_stranger(completion, sender);
+        }
+    }
+
     pub(crate) fn count(&mut self, cntr: CntrId, error: bool) {
         let counter = self.cntrs.get_mut(cntr.0);
         let (successes, errors) = counter.values();
@@ -209,6 +220,11 @@ impl<D: Datapath> Domain<D> {
             }
             _ => None,
         }
+    }
+
+    /// The name of the sender that the last failure taken with [`Cause::NoAddress`] is about.
+    pub fn cq_stranger(&self, cq: CqId) -> Option<SocketAddr> {
+        self.shared.cqs.get(cq.0).stranger()
     }
 
     /// Whether nothing is to be read.

@@ -308,6 +308,15 @@ impl Core {
         shared.push(self.bindings.rx_cq, entry);
     }
 
+    /// Reports what came whole from a peer; with FI_SOURCE_ERR as an error, when the peer has no address here.
+    pub(crate) fn complete_from(&mut self, shared: &mut Shared, peer: PeerId, completion: Completion) {
+        if self.config.source_errors && completion.source == FiAddr::UNSPEC {
+            shared.push_from_stranger(self.bindings.rx_cq, completion, self.peer(peer).name);
+        } else {
+            self.complete_rx(shared, Entry::Success(completion));
+        }
+    }
+
     /// Adds one to the counters bound for `events`.
     pub(crate) fn count(&self, shared: &mut Shared, events: CounterEvents, error: bool) {
         for (cntr, bound) in &self.bindings.cntrs {

@@ -364,7 +364,7 @@ impl Core {
     pub(crate) fn finish_rx(&mut self, key: Key, shared: &mut Shared) {
         let rx = &self.rxs[key];
         let Some(target) = rx.target else { return };
-        let total = rx.total;
+        let (total, peer) = (rx.total, rx.peer);
         let completion = self.completion_of(key, shared);
         let overflow =
             if planted(Defect::TruncateOverrun) { 0 } else { total - total.min(target.room as u64) };
@@ -381,7 +381,7 @@ impl Core {
                 Entry::Failure(Failure { completion, overflow, cause: Cause::Truncated }),
             );
         } else if written || completion.flags.contains(CompletionFlags::MULTI_RECV) {
-            self.complete_rx(shared, Entry::Success(completion));
+            self.complete_from(shared, peer, completion);
             if planted(Defect::DoubleCompletion) && total > 1000 {
                 self.complete_rx(shared, Entry::Success(completion));
             }

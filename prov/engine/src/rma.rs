@@ -5,7 +5,6 @@
 
 use rdgram_wire::{Control, Segment};
 
-use crate::cq::Entry;
 use crate::datapath::Datapath;
 use crate::domain::{Access, Shared};
 use crate::endpoint::{Core, Endpoint};
@@ -260,10 +259,8 @@ impl Core {
                 CompletionFlags::RMA | CompletionFlags::REMOTE_WRITE | CompletionFlags::REMOTE_CQ_DATA;
             let source = self.fi_addr(shared, peer);
             let length = usize::try_from(total).unwrap_or(usize::MAX);
-            self.complete_rx(
-                shared,
-                Entry::Success(Completion { flags, length, data, source, ..Completion::default() }),
-            );
+            let completion = Completion { flags, length, data, source, ..Completion::default() };
+            self.complete_from(shared, peer, completion);
         }
         self.count(shared, CounterEvents::REMOTE_WRITE, false);
         let region = shared

@@ -424,6 +424,8 @@ pub struct EpConfig {
     pub min_multi_recv: usize,
     /// The integrity field covers the payload too.
     pub full_integrity: bool,
+    /// What comes from a sender that is not in the address vector completes in [`Cause::NoAddress`], with the sender's name (FI_SOURCE_ERR).
+    pub source_errors: bool,
     /// Transport parameters.
     pub transport: rdgram_proto::Config,
 }
@@ -438,6 +440,7 @@ impl Default for EpConfig {
             memory_ceiling: 1 << 30,
             min_multi_recv: 64,
             full_integrity: false,
+            source_errors: false,
             transport: rdgram_proto::Config::default(),
         }
     }

@@ -4,6 +4,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 
 use rdgram_engine::{Cause, CompletionFlags, CqId, Failure, FiAddr};
 use rdgram_sync::Serialize;
@@ -11,6 +12,7 @@ use rdgram_sys as sys;
 
 use super::Cq;
 use super::format::pointer;
+use crate::address::{self, Encoded};
 use crate::domain::State;
 use crate::errno::{Errno, cause_text, provider_number, to_c_size};
 use crate::guard::entry;
@@ -68,14 +70,24 @@ pub(super) unsafe extern "C" fn readerr<S: Serialize>(
                 failure = state.engine.cq_pop_failure(cq.id);
             }
             let failure = failure.ok_or(Errno::AGAIN)?;
-            Ok((failure, needs_telling(failure.cause).then(|| Ends::find(state, cq.id, &failure))))
+            let ends = needs_telling(failure.cause).then(|| Ends::find(state, cq.id, &failure));
+            let unknown = failure.cause == Cause::NoAddress;
+            let sender = state.engine.cq_stranger(cq.id).filter(|_| unknown);
+            Ok((failure, ends, sender))
         });
-        to_c_size(failure.map(|(failure, ends)| {
+        to_c_size(failure.map(|(failure, ends, sender)| {
+            let size = error_entry_size(cq.shared.api_version);
+            // SAFETY: the application's struct has at least this size in the version it was built for.
+            let place = unsafe { DataPlace::read(buf, size) };
             if let Some(ends) = ends {
                 ends.tell(failure.cause);
             }
-            // SAFETY: the application's struct has at least this size in the version it was built for, and so does ours.
-            unsafe { give_error_entry(buf, &error_entry(&failure), error_entry_size(cq.shared.api_version)) };
+            // SAFETY: as above, and so has ours.
+            unsafe { give_error_entry(buf, &error_entry(&failure), size) };
+            if let Some(sender) = sender {
+                // SAFETY: as above.
+                unsafe { place.give(buf, &address::encode(sender), &cq.stranger) };
+            }
             1
         }))
     })
@@ -127,6 +139,51 @@ impl Ends {
         let peer = name(self.peer).unwrap_or_else(|| "a peer".to_owned());
         let text = format!("operation of {local} with {peer} failed: {words}");
         log::warn_once(&text, &text);
+    }
+}
+
+/// Where `err_data` goes (`fi_cq(3)`): into the application's buffer, or, when it has none, it stays in one of ours until the next read.
+#[derive(Clone, Copy)]
+struct DataPlace {
+    /// The buffer and its length.
+    buffer: Option<(*mut c_void, usize)>,
+    /// The application's struct has a field for the length.
+    has_size: bool,
+}
+
+impl DataPlace {
+    /// # Safety
+    /// `buf` is valid for reads of `size` bytes.
+    unsafe fn read(buf: *const sys::fi_cq_err_entry, size: usize) -> Self {
+        let has_size = size > core::mem::offset_of!(sys::fi_cq_err_entry, err_data_size);
+        if !has_size {
+            return Self { buffer: None, has_size };
+        }
+        // SAFETY: inside of the struct.
+        let length = unsafe { (*buf).err_data_size };
+        // SAFETY: as above.
+        let data = unsafe { (*buf).err_data };
+        Self { buffer: (length > 0 && !data.is_null()).then_some((data, length)), has_size }
+    }
+
+    /// # Safety
+    /// `buf` is what was read, and valid for writes; a buffer that it named is valid for writes of the length named.
+    unsafe fn give(self, buf: *mut sys::fi_cq_err_entry, address: &Encoded, kept: &Mutex<Encoded>) {
+        let mut length = address.bytes().len();
+        if let Some((data, room)) = self.buffer {
+            length = length.min(room);
+            // SAFETY: the caller promises the buffer; the address is ours.
+            unsafe { core::ptr::copy_nonoverlapping(address.bytes().as_ptr(), data.cast(), length) };
+        } else {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = *address;
+            // SAFETY: inside of the struct in every version.
+            unsafe { (*buf).err_data = kept.bytes().as_ptr().cast_mut().cast() };
+        }
+        if self.has_size {
+            // SAFETY: the field is there.
+            unsafe { (*buf).err_data_size = length };
+        }
     }
 }
 

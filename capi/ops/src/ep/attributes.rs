@@ -95,14 +95,15 @@ fn socket_options(settings: &Settings) -> SocketOptions {
 }
 
 /// The engine's parameters that the user's settings mean.
-pub(super) fn config(settings: &Settings, inject: usize, orders: Orders) -> EpConfig {
+pub(super) fn config(settings: &Settings, attributes: &Attributes) -> EpConfig {
     let mut config = EpConfig {
-        orders,
+        orders: attributes.orders,
         eager_max: settings.eager_max,
-        inject_max: inject,
+        inject_max: attributes.inject,
         unexpected_pool: settings.unexpected_pool,
         memory_ceiling: settings.memory_ceiling,
         full_integrity: settings.full_integrity,
+        source_errors: attributes.caps & sys::FI_SOURCE_ERR != 0,
         ..EpConfig::default()
     };
     config.transport.peer_timeout = settings.peer_timeout;
@@ -206,7 +207,10 @@ mod tests {
             coalescing: false,
             ..Settings::default()
         };
-        let config = config(&settings, 99, Orders::WAW);
+        let attributes =
+            Attributes { inject: 99, orders: Orders::WAW, caps: sys::FI_SOURCE | sys::FI_SOURCE_ERR, ..NONE };
+        let config = config(&settings, &attributes);
+        assert!(config.source_errors && !self::config(&settings, &NONE).source_errors);
         assert_eq!((config.eager_max, config.inject_max, config.orders), (5, 99, Orders::WAW));
         assert_eq!(config.transport.peer_timeout, std::time::Duration::from_secs(7));
         let options = socket_options(&settings);

@@ -33,12 +33,17 @@ pub(super) fn template(version: u32, hints: &Hints<'_>) -> Template {
 /// Capabilities for those asked for: everything when nothing is said.
 fn capabilities(asked: u64) -> u64 {
     if asked == 0 {
-        return offer::capabilities();
+        // Errors for senders that are not known are for those who say that they can handle them.
+        return offer::capabilities() & !sys::FI_SOURCE_ERR;
     }
     let primary = offer::primary_capabilities();
     let mut caps = asked & primary;
-    // Secondary ones cost nothing and come unasked, but for the search of the sender's address.
-    caps |= offer::capabilities() & !primary & !(sys::FI_SOURCE & !asked);
+    // Secondary ones cost nothing and come unasked, but for the search of the sender's address and for errors that nobody expects.
+    caps |= offer::capabilities() & !primary & !((sys::FI_SOURCE | sys::FI_SOURCE_ERR) & !asked);
+    // An address that is to be reported when it is not known has to be looked for.
+    if caps & sys::FI_SOURCE_ERR != 0 {
+        caps |= sys::FI_SOURCE;
+    }
     // Without a direction both are meant (`fi_getinfo(3)`).
     if caps & (sys::FI_MSG | sys::FI_TAGGED) != 0 && caps & (sys::FI_SEND | sys::FI_RECV) == 0 {
         caps |= sys::FI_SEND | sys::FI_RECV;

@@ -50,6 +50,7 @@ const CAPABILITIES: &[Capability] = &[
     secondary(sys::FI_MULTI_RECV, Sides::Receive),
     secondary(sys::FI_RMA_EVENT, Sides::Receive),
     secondary(sys::FI_SOURCE, Sides::Receive),
+    secondary(sys::FI_SOURCE_ERR, Sides::Receive),
     secondary(sys::FI_LOCAL_COMM, Sides::Domain),
     secondary(sys::FI_REMOTE_COMM, Sides::Domain),
 ];
