@@ -5,7 +5,6 @@
 
 use core::any::TypeId;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
-use std::time::Duration;
 
 use rdgram_sync::{Caller, Serialize};
 
@@ -20,8 +19,8 @@ trait Open: Send + Sync {
     fn help(&self);
 }
 
-/// Looks at the list's lock that only yield, and then that sleep for a millisecond, before a domain goes without: whoever has it makes some progress.
-const LOCK_TRIES: [u32; 2] = [10_000, 1_000];
+/// Looks at the list's lock before a domain goes without: whoever has it makes some progress, and is done soon.
+const LOCK_TRIES: u32 = 100_000;
 
 type List = Vec<Weak<dyn Open>>;
 
@@ -41,17 +40,13 @@ pub(crate) fn hold() -> Option<impl Drop> {
 }
 
 fn list() -> Option<MutexGuard<'static, List>> {
-    let patiently = |_| {
-        std::thread::sleep(Duration::from_millis(1));
-        try_list()
-    };
-    let eagerly = |_| {
-        std::thread::yield_now();
-        try_list()
-    };
-    try_list()
-        .or_else(|| (0..LOCK_TRIES[0]).find_map(eagerly))
-        .or_else(|| (0..LOCK_TRIES[1]).find_map(patiently))
+    (0..LOCK_TRIES).find_map(|_| {
+        let list = try_list();
+        if list.is_none() {
+            std::thread::yield_now();
+        }
+        list
+    })
 }
 
 /// A domain was opened.
