@@ -44,6 +44,11 @@ static MPI_Op op_of(enum op op)
 
 static bool defined(enum op op, const struct type *type)
 {
+#ifdef OPEN_MPI
+    /* Open MPI's btl/ofi asks libfabric for FI_UINT32 or FI_UINT64 whatever the type, and so compares unsigned. */
+    if (type->kind == SIGNED && type->size >= 4 && (op == MAX || op == MIN))
+        return false;
+#endif
     return type->kind != FLOATING || op < BAND || op > LXOR;
 }
 
