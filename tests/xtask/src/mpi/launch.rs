@@ -58,7 +58,7 @@ impl Launch<'_> {
 
     /// What in the run's output says that it used the wanted provider.
     pub(crate) fn proof(&self, output: &str) -> Result<String> {
-        proof(self.mpi.family, output, self.provider, self.ranks)
+        proof(self.mpi.family, output, self.provider)
     }
 
     fn start(&self, layout: &Layout, job: Job) -> Result<Job> {
@@ -115,8 +115,7 @@ impl Launch<'_> {
                     // Ranks that share a core would each be given the whole of it.
                     .env("I_MPI_PIN", "0")
             }
-            Family::OpenMpi5 => job,
-            Family::OpenMpi4 => job.env("FI_RDGRAM_STATS", "1"),
+            Family::OpenMpi5 | Family::OpenMpi4 => job,
         }
     }
 
