@@ -36,7 +36,7 @@ fn words(notice: &Notice, peer_timeout_s: u64) -> String {
         ),
         NoticeKind::Silent { peer, heard: true } => format!(
             "{local} waits for {peer}, which has not answered for 10 s: it may only be computing, which is no error, or be stopped, or be cut off: \
-             check its process, its interface and the firewall; operations with it fail after {peer_timeout_s} s (FI_RDGRAM_PEER_TIMEOUT)"
+             check its process, its interface and the firewall; what is sent to it fails when not acknowledged for {peer_timeout_s} s (FI_RDGRAM_PEER_TIMEOUT)"
         ),
         NoticeKind::OtherVersion { source } => format!(
             "{local} received packets of another version of the rdgram protocol from {source}: use the same release on all hosts"

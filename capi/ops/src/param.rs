@@ -116,8 +116,8 @@ const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: c"peer_timeout",
         accepts: "seconds from 1 to 86400",
-        help: "How long a peer may stay silent while it is asked before operations with it fail; \
-               a process that computes outside of MPI is silent and healthy",
+        help: "How long a peer may leave unacknowledged what is sent to it before operations with it fail; \
+               a process that computes outside of MPI is silent and healthy, and who only receives from it waits for ever",
         default: |settings| settings.peer_timeout.as_secs().to_string(),
         take: |settings, text| {
             let seconds = size(text, 1, PEER_TIMEOUT_MAX_S).and_then(|seconds| u64::try_from(seconds).ok());

@@ -180,15 +180,19 @@ fn a_peer_that_computes_for_ten_minutes_is_healthy() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_given_up_after_the_peer_timeout() {
+fn a_receive_waits_for_a_silent_peer_however_long_and_a_send_until_the_peer_timeout() {
     let (mut a, _b, to_b, _) = two();
     let mut buffer = [0; 4];
     a.recv(to_b, &mut buffer, None, 6);
+    pass(2000, &mut [&mut a]);
+    assert!(a.all().is_empty());
+    a.send(to_b, b"anybody?", None, 7);
     pass(895, &mut [&mut a]);
     assert!(a.all().is_empty());
     pass(20, &mut [&mut a]);
-    let failure = a.next().expect("the operation ends").expect_err("in an error");
-    assert_eq!((failure.cause, failure.completion.context), (Cause::TimedOut, 6));
+    let ended: Vec<_> = a.all().iter().map(|entry| entry.expect_err("in an error")).collect();
+    assert_eq!(ended.iter().map(|failure| failure.completion.context).collect::<Vec<_>>(), [7, 6]);
+    assert!(ended.iter().all(|failure| failure.cause == Cause::TimedOut));
 }
 
 #[test]

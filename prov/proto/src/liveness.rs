@@ -41,8 +41,10 @@ pub(crate) struct Liveness {
     asked: Option<Instant>,
     port: Option<PortReport>,
     host: Option<HostReports>,
-    /// Timeouts and questions that the peer let pass in a row, added up. Not the time since it was heard: a process that was itself away has not asked.
+    /// Timeouts that the peer let pass in a row, added up. Not the time since it was heard: a process that was itself away has not asked.
     silence: Duration,
+    /// Questions that it let pass in a row, likewise. They prove nothing: who has nothing to acknowledge may be computing for hours.
+    unanswered: Duration,
 }
 
 impl Liveness {
@@ -54,6 +56,7 @@ impl Liveness {
             port: None,
             host: None,
             silence: Duration::ZERO,
+            unanswered: Duration::ZERO,
         }
     }
 
@@ -68,6 +71,7 @@ impl Liveness {
         self.port = None;
         self.host = None;
         self.silence = Duration::ZERO;
+        self.unanswered = Duration::ZERO;
     }
 
     /// A timeout of this length passed without an answer. Returns the silence so far.
@@ -77,17 +81,17 @@ impl Liveness {
     }
 
     /// Timeouts and questions that the peer let pass in a row, added up.
-    pub(crate) const fn silence(&self) -> Duration {
-        self.silence
+    pub(crate) fn silence(&self) -> Duration {
+        self.silence + self.unanswered
     }
 
-    /// Something is awaited of the peer, and nothing in flight asks for it: whether to ask now. A question that found no answer until the next one is silence.
+    /// Something is awaited of the peer, and nothing in flight asks for it: whether to ask now.
     pub(crate) fn asks(&mut self, now: Instant) -> bool {
         if self.asked.max(self.heard).is_some_and(|last| now < last + ASK_EVERY) {
             return false;
         }
         if self.asked > self.heard {
-            self.silence += ASK_EVERY;
+            self.unanswered += ASK_EVERY;
         }
         self.asked = Some(now);
         true
