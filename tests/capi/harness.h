@@ -157,6 +157,7 @@ UNUSED static void pattern_check(const void *buffer, size_t length, uint64_t see
 struct wish {
     uint64_t caps;            /* default: FI_MSG | FI_TAGGED */
     enum fi_threading threading; /* default: FI_THREAD_DOMAIN */
+    enum fi_progress data_progress; /* default: FI_PROGRESS_MANUAL */
     enum fi_av_type av_type;  /* default: FI_AV_TABLE */
     enum fi_cq_format format; /* default: FI_CQ_FORMAT_TAGGED */
     enum fi_wait_obj wait;    /* default: FI_WAIT_NONE */
@@ -193,7 +194,7 @@ UNUSED static struct fi_info *make_hints(const struct wish *wish)
     hints->domain_attr->threading = wish->threading != 0 ? wish->threading : FI_THREAD_DOMAIN;
     hints->domain_attr->av_type = wish->av_type != 0 ? wish->av_type : FI_AV_TABLE;
     hints->domain_attr->control_progress = FI_PROGRESS_MANUAL;
-    hints->domain_attr->data_progress = FI_PROGRESS_MANUAL;
+    hints->domain_attr->data_progress = wish->data_progress != 0 ? wish->data_progress : FI_PROGRESS_MANUAL;
     hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
     hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_ENDPOINT | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
     hints->tx_attr->op_flags = wish->tx_op_flags;

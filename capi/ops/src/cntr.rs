@@ -4,10 +4,9 @@
 
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rdgram_engine::CntrId;
-use rdgram_host::wait::WaitSet;
 use rdgram_sync::Serialize;
 use rdgram_sys as sys;
 
@@ -16,7 +15,7 @@ use crate::domain::{Domain, Engine, Shared};
 use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Child, Object};
 use crate::guard::entry;
-use crate::wait::{Patience, Target, WaitKey, block_until};
+use crate::wait::{Descriptor, Patience, Seen, Target, block_until};
 use crate::{cptr, stubs};
 
 /// `fid_cntr`.
@@ -26,8 +25,7 @@ pub(crate) struct Cntr<S: Serialize> {
     shared: Arc<Shared<S>>,
     id: CntrId,
     object: sys::fi_wait_obj,
-    /// Made when it is first needed: most counters are only read.
-    wait: OnceLock<(WaitKey, Arc<WaitSet>)>,
+    descriptor: Descriptor,
     /// Held by each endpoint bound to it.
     users: Arc<()>,
 }
@@ -47,22 +45,6 @@ impl<S: Serialize> Cntr<S> {
     /// Kept by an endpoint as long as it is bound.
     pub(crate) fn hold(&self) -> Arc<()> {
         Arc::clone(&self.users)
-    }
-
-    fn wait(&self) -> Result<&(WaitKey, Arc<WaitSet>)> {
-        if self.wait.get().is_none() {
-            self.shared.with(|state| {
-                // Another thread may have been here between the look and the lock.
-                if self.wait.get().is_none() {
-                    let made =
-                        state.waits.open(Target::Cntr(self.id)).map_err(|error| Errno::from_os(&error))?;
-                    // Empty, as was just seen under the lock.
-                    let _set = self.wait.set(made);
-                }
-                Ok(())
-            })?;
-        }
-        self.wait.get().ok_or(Errno::OTHER)
     }
 
     fn change(&self, change: impl FnOnce(&mut Engine, CntrId)) -> c_int {
@@ -127,7 +109,7 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
                 shared: Arc::clone(shared),
                 id,
                 object,
-                wait: OnceLock::new(),
+                descriptor: Descriptor::default(),
                 users: Arc::new(()),
             };
             // SAFETY: libfabric's caller gives a place.
@@ -149,8 +131,8 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
             }
             let closed = cntr.shared.with(|state| {
                 state.engine.cntr_close(cntr.id).map_err(|_| Errno::BUSY)?;
-                if let Some((key, _)) = cntr.wait.get() {
-                    state.waits.close(*key);
+                if let Some(key) = cntr.descriptor.key() {
+                    state.waits.close(key);
                 }
                 Ok(())
             });
@@ -169,28 +151,29 @@ unsafe extern "C" fn control<S: Serialize>(fid: *mut sys::fid, command: c_int, a
     entry(|| {
         // SAFETY: called through the table of this type.
         let cntr = unsafe { fid::object::<Cntr<S>>(fid.cast()) };
-        let wait = if cntr.object == sys::FI_WAIT_NONE { Ok(None) } else { cntr.wait().map(Some) };
-        to_c(wait.and_then(|wait| {
-            let wait = wait.map(|(key, set)| (cntr.object, *key, &**set));
-            match (fid::command(command), wait) {
-                // Pending is a value that the application has not read.
-                (TRYWAIT, Some((_, key, _))) => try_wait(&cntr.shared, wait, |state| {
-                    state.engine.cntr_value(cntr.id) != state.waits.seen(key)
-                }),
+        let wait = (cntr.object != sys::FI_WAIT_NONE).then_some(cntr.object);
+        to_c(match fid::command(command) {
+            // Pending is a value that the application has not read.
+            TRYWAIT => try_wait(&cntr.shared, wait, &cntr.descriptor, Target::Cntr(cntr.id), |state, key| {
+                let (successes, errors) = state.engine.cntr_value(cntr.id);
+                Seen { successes, errors } != state.waits.seen(key)
+            }),
+            command => {
+                let target = Target::Cntr(cntr.id);
                 // SAFETY: the argument is of the type that the command names.
-                (command, _) => unsafe { wait_control(&cntr.shared, wait, command, arg) },
+                unsafe { wait_control(&cntr.shared, wait, &cntr.descriptor, target, command, arg) }
             }
-        }))
+        })
     })
 }
 
-/// (successes, errors), after progress.
-fn value<S: Serialize>(cntr: &Cntr<S>) -> Result<(u64, u64)> {
+/// (successes, errors), after progress. `note` says which of them the application is given.
+fn value<S: Serialize>(cntr: &Cntr<S>, note: impl FnOnce(&mut Seen, (u64, u64))) -> Result<(u64, u64)> {
     cntr.shared.with(|state| {
         state.progress();
         let value = state.engine.cntr_value(cntr.id);
-        if let Some((key, _)) = cntr.wait.get() {
-            state.waits.note_seen(*key, value);
+        if let Some(key) = cntr.descriptor.key() {
+            state.waits.note_seen(key, |seen| note(seen, value));
         }
         Ok(value)
     })
@@ -200,7 +183,7 @@ unsafe extern "C" fn read<S: Serialize>(cntr: *mut sys::fid_cntr) -> u64 {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cntr = unsafe { fid::object::<Cntr<S>>(cntr) };
-        value(cntr).map_or(0, |(successes, _)| successes)
+        value(cntr, |seen, (successes, _)| seen.successes = successes).map_or(0, |(successes, _)| successes)
     })
 }
 
@@ -208,7 +191,7 @@ unsafe extern "C" fn readerr<S: Serialize>(cntr: *mut sys::fid_cntr) -> u64 {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cntr = unsafe { fid::object::<Cntr<S>>(cntr) };
-        value(cntr).map_or(0, |(_, errors)| errors)
+        value(cntr, |seen, (_, errors)| seen.errors = errors).map_or(0, |(_, errors)| errors)
     })
 }
 
@@ -253,15 +236,13 @@ fn wait_for<S: Serialize>(cntr: &Cntr<S>, threshold: u64, timeout: c_int) -> Res
             Ok(None)
         }
     };
-    if reached(value(cntr)?)?.is_some() {
-        return Ok(());
-    }
-    if timeout == 0 {
-        return Err(Errno::TIMEDOUT);
-    }
-    let (key, set) = cntr.wait()?;
-    let done = block_until(&cntr.shared, *key, set, Patience::new(timeout), |state| {
-        reached(state.engine.cntr_value(cntr.id))
+    let done = block_until(&cntr.shared, Target::Cntr(cntr.id), Patience::new(timeout), |state| {
+        let (successes, errors) = state.engine.cntr_value(cntr.id);
+        // Who waits like this does not read: else `fi_trywait` would go on refusing.
+        if let Some(key) = cntr.descriptor.key() {
+            state.waits.note_seen(key, |seen| *seen = Seen { successes, errors });
+        }
+        reached((successes, errors))
     })?;
     done.ok_or(Errno::TIMEDOUT)
 }

@@ -12,7 +12,6 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
 use rdgram_engine::CqId;
-use rdgram_host::wait::WaitSet;
 use rdgram_sync::{Latch, Serialize};
 use rdgram_sys as sys;
 
@@ -21,7 +20,7 @@ use crate::domain::{CONTROL_TRYWAIT, Domain, Shared, State};
 use crate::errno::{Errno, Result, to_c, to_c_size};
 use crate::fid::{self, Child, Object};
 use crate::guard::entry;
-use crate::wait::{Patience, Target, WaitKey, block_until};
+use crate::wait::{Descriptor, Patience, Target, WaitKey, block_until};
 use crate::{cptr, stubs};
 use format::{Context, Data, Format, Msg, Output, Tagged, read_now};
 
@@ -36,20 +35,15 @@ pub(crate) struct Cq<S: Serialize> {
     child: Child<sys::fid_cq>,
     shared: Arc<Shared<S>>,
     id: CqId,
-    wait: Option<Wait>,
+    /// The wait object that was asked for, if any.
+    wait: Option<sys::fi_wait_obj>,
+    descriptor: Descriptor,
     /// Some endpoint bound to it reports who sent a message (FI_SOURCE).
     source: Latch,
     /// The last sender that was reported for having no address (FI_SOURCE_ERR): an application without a buffer of its own reads it here.
     stranger: Mutex<Encoded>,
     /// Held by each endpoint bound to it.
     users: Arc<()>,
-}
-
-/// A wait object: what was asked for, and its descriptor.
-struct Wait {
-    object: sys::fi_wait_obj,
-    key: WaitKey,
-    set: Arc<WaitSet>,
 }
 
 // SAFETY: `repr(C)`, and `Child<fid_cq>` is the first field.
@@ -74,8 +68,9 @@ impl<S: Serialize> Cq<S> {
         self.source.set();
     }
 
-    fn wait(&self) -> Result<&Wait> {
-        self.wait.as_ref().ok_or(Errno::NOSYS)
+    /// Refuses blocking calls on a queue that was opened without a wait object.
+    fn must_wait(&self) -> Result {
+        if self.wait.is_some() { Ok(()) } else { Err(Errno::NOSYS) }
     }
 }
 
@@ -158,7 +153,7 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
         let attributes = Attributes::read(unsafe { cptr::optional(attr.cast_const()) });
         to_c(attributes.and_then(|attributes| {
             let shared = domain.shared();
-            let (id, wait) = shared.with(|state| make(state, &attributes))?;
+            let id = shared.with(|state| Ok(state.engine.cq_open(attributes.size)))?;
             let face = match attributes.format {
                 sys::FI_CQ_FORMAT_MSG => Tables::<S, Msg>::face(context),
                 sys::FI_CQ_FORMAT_DATA => Tables::<S, Data>::face(context),
@@ -169,7 +164,8 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
                 child: Child::new(face, shared),
                 shared: Arc::clone(shared),
                 id,
-                wait,
+                wait: (attributes.wait != sys::FI_WAIT_NONE).then_some(attributes.wait),
+                descriptor: Descriptor::default(),
                 source: Latch::new(),
                 stranger: Mutex::default(),
                 users: Arc::new(()),
@@ -179,21 +175,6 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
             Ok(())
         }))
     })
-}
-
-fn make(state: &mut State, attributes: &Attributes) -> Result<(CqId, Option<Wait>)> {
-    let id = state.engine.cq_open(attributes.size);
-    if attributes.wait == sys::FI_WAIT_NONE {
-        return Ok((id, None));
-    }
-    match state.waits.open(Target::Cq(id)) {
-        Ok((key, set)) => Ok((id, Some(Wait { object: attributes.wait, key, set }))),
-        Err(error) => {
-            // Nobody is bound to it yet.
-            let _unused = state.engine.cq_close(id);
-            Err(Errno::from_os(&error))
-        }
-    }
 }
 
 /// `fi_close` of a queue: refused while an endpoint is bound to it.
@@ -208,8 +189,9 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
             }
             let closed = cq.shared.with(|state| {
                 state.engine.cq_close(cq.id).map_err(|_| Errno::BUSY)?;
-                if let Some(wait) = &cq.wait {
-                    state.waits.close(wait.key);
+                state.waits.close_cq(cq.id);
+                if let Some(key) = cq.descriptor.key() {
+                    state.waits.close(key);
                 }
                 Ok(())
             });
@@ -228,11 +210,15 @@ unsafe extern "C" fn control<S: Serialize>(fid: *mut sys::fid, command: c_int, a
     entry(|| {
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(fid.cast()) };
-        let wait = cq.wait.as_ref().map(|wait| (wait.object, wait.key, &*wait.set));
         to_c(match fid::command(command) {
-            TRYWAIT => try_wait(&cq.shared, wait, |state| !state.engine.cq_is_empty(cq.id)),
-            // SAFETY: the argument is of the type that the command names.
-            command => unsafe { wait_control(&cq.shared, wait, command, arg) },
+            TRYWAIT => try_wait(&cq.shared, cq.wait, &cq.descriptor, Target::Cq(cq.id), |state, _| {
+                !state.engine.cq_is_empty(cq.id)
+            }),
+            command => {
+                let target = Target::Cq(cq.id);
+                // SAFETY: the argument is of the type that the command names.
+                unsafe { wait_control(&cq.shared, cq.wait, &cq.descriptor, target, command, arg) }
+            }
         })
     })
 }
@@ -243,11 +229,14 @@ pub(crate) const TRYWAIT: u32 = CONTROL_TRYWAIT as u32;
 /// `fi_trywait` for a queue or a counter.
 pub(crate) fn try_wait<S: Serialize>(
     shared: &Shared<S>,
-    wait: Option<(sys::fi_wait_obj, WaitKey, &WaitSet)>,
-    pending: impl Fn(&State) -> bool,
+    object: Option<sys::fi_wait_obj>,
+    descriptor: &Descriptor,
+    target: Target,
+    pending: impl Fn(&State, WaitKey) -> bool,
 ) -> Result {
-    let (_, key, _) = wait.ok_or(Errno::INVAL)?;
-    let may_block = shared.with(|state| Ok(state.try_wait(key, pending)))?;
+    object.ok_or(Errno::INVAL)?;
+    let (key, _) = descriptor.get(shared, target)?;
+    let may_block = shared.with(|state| Ok(state.try_wait(key, |state| pending(state, key))))?;
     if may_block { Ok(()) } else { Err(Errno::AGAIN) }
 }
 
@@ -257,20 +246,22 @@ pub(crate) fn try_wait<S: Serialize>(
 /// `arg` is what libfabric documents for the command.
 pub(crate) unsafe fn wait_control<S: Serialize>(
     shared: &Shared<S>,
-    wait: Option<(sys::fi_wait_obj, WaitKey, &WaitSet)>,
+    object: Option<sys::fi_wait_obj>,
+    descriptor: &Descriptor,
+    target: Target,
     command: u32,
     arg: *mut c_void,
 ) -> Result {
     match command {
         sys::FI_GETWAITOBJ => {
-            let object = wait.map_or(sys::FI_WAIT_NONE, |(object, ..)| object);
+            let object = object.unwrap_or(sys::FI_WAIT_NONE);
             // SAFETY: the caller promises it.
             unsafe { cptr::give(arg.cast::<sys::fi_wait_obj>(), object) };
             Ok(())
         }
         sys::FI_GETWAIT => {
-            let (object, key, set) = wait.ok_or(Errno::NODATA)?;
-            let descriptor = set.fd();
+            let object = object.ok_or(Errno::NODATA)?;
+            let (_, descriptor) = descriptor.get(shared, target)?;
             match object {
                 sys::FI_WAIT_FD => {
                     // SAFETY: the caller promises it.
@@ -280,10 +271,7 @@ pub(crate) unsafe fn wait_control<S: Serialize>(
                 sys::FI_WAIT_POLLFD => unsafe { give_pollfd(arg.cast(), descriptor) }?,
                 _ => return Err(Errno::NODATA),
             }
-            shared.with(|state| {
-                state.waits.export(key);
-                Ok(())
-            })
+            Ok(())
         }
         _ => Err(Errno::NOSYS),
     }
@@ -358,9 +346,9 @@ unsafe extern "C" fn sreadfrom<S: Serialize, F: Format>(
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(cq) };
         let mut output = Output::<F>::new(buf, count, src_addr, cq.source.is_set());
-        to_c_size(cq.wait().and_then(|wait| {
+        to_c_size(cq.must_wait().and_then(|()| {
             let patience = Patience::new(timeout);
-            let read = block_until(&cq.shared, wait.key, &wait.set, patience, |state| {
+            let read = block_until(&cq.shared, Target::Cq(cq.id), patience, |state| {
                 // SAFETY: the application's arrays have room for `count`.
                 let fill = unsafe { output.fill(state, cq.id) };
                 output.outcome(fill)
@@ -374,9 +362,9 @@ unsafe extern "C" fn signal<S: Serialize>(cq: *mut sys::fid_cq) -> c_int {
     entry(|| {
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(cq) };
-        to_c(cq.wait().and_then(|wait| {
+        to_c(cq.must_wait().and_then(|()| {
             cq.shared.with(|state| {
-                state.waits.signal(wait.key);
+                state.waits.signal(cq.id);
                 Ok(())
             })
         }))

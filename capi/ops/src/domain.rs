@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use rdgram_host::{HostDatapath, fork};
-use rdgram_sync::{Caller, Guarded, Latch, Mutual, Serialize};
+use rdgram_sync::{Caller, Guard, Guarded, Latch, Mutual, Serialize};
 use rdgram_sys as sys;
 
 use crate::address::Family;
@@ -18,8 +18,10 @@ use crate::ep::EpState;
 use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Face, Object};
 use crate::guard::{Bomb, entry};
+use crate::param::{Progress, settings};
+use crate::progress::{ProgressThread, Reference};
 use crate::wait::Waits;
-use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, poll, stubs};
+use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, poll, progress, stubs};
 
 /// The engine over the real world.
 pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
@@ -37,16 +39,29 @@ pub(crate) struct State {
     /// What libfabric knows of the endpoints; an endpoint's slot is its index for life.
     pub(crate) endpoints: Vec<Option<EpState>>,
     reads: u32,
+    /// Progress calls of the application so far.
+    calls: u64,
 }
 
 impl State {
-    /// Receives, times out, transmits, for every endpoint of the domain.
+    /// Receives, times out, transmits, for every endpoint of the domain: for a call of the application.
     pub(crate) fn progress(&mut self) {
         self.reads = 0;
+        self.calls = self.calls.wrapping_add(1);
+        self.work();
+    }
+
+    /// As [`Self::progress`], for nobody's call.
+    pub(crate) fn work(&mut self) {
         self.engine.progress();
         while let Some(notice) = self.engine.poll_notice() {
             notice::tell(&notice);
         }
+    }
+
+    /// How often the application made progress: the progress thread compares.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Whether a read that found something may return without progress.
@@ -64,6 +79,7 @@ pub(crate) struct Shared<S: Serialize> {
     latch: Latch,
     told: Latch,
     generation: u64,
+    thread: ProgressThread,
     /// The version of the API that the application was written for.
     pub(crate) api_version: u32,
     /// How peers' addresses are given (`fi_info.addr_format`).
@@ -82,7 +98,28 @@ impl<S: Serialize> Shared<S> {
         if self.is_inherited() {
             return Err(self.refuse_inherited());
         }
-        let mut guard = self.guarded.enter();
+        let guard = self.guarded.enter();
+        let alarm = Alarm(self);
+        let result = self.inside(guard, work);
+        core::mem::forget(alarm);
+        result
+    }
+
+    /// Does something under the lock, unless another thread has it: then `None`.
+    pub(crate) fn with_if_free<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<Option<R>> {
+        let Some(guard) = self.guarded.try_enter() else { return Ok(None) };
+        let alarm = Alarm(self);
+        let result = self.inside(guard, work);
+        core::mem::forget(alarm);
+        result.map(Some)
+    }
+
+    #[inline]
+    fn inside<R>(
+        &self,
+        mut guard: Guard<'_, S, State>,
+        work: impl FnOnce(&mut State) -> Result<R>,
+    ) -> Result<R> {
         if self.latch.is_set() {
             return Err(Errno::OTHER);
         }
@@ -113,6 +150,11 @@ impl<S: Serialize> Shared<S> {
         fork::generation() != self.generation
     }
 
+    /// The progress thread, if there is one.
+    pub(crate) fn thread(&self) -> &ProgressThread {
+        &self.thread
+    }
+
     /// Neither inherited nor shut by a panic.
     pub(crate) fn is_usable(&self) -> bool {
         !self.is_inherited() && !self.latch.is_set()
@@ -127,6 +169,16 @@ impl<S: Serialize> Shared<S> {
             let _ = stderr.write_all(text);
         }
         Errno::OTHER
+    }
+}
+
+/// Dropped by a panic only, when the lock is free again: whoever is blocked in the domain has to learn that it is shut.
+struct Alarm<'a, S: Serialize>(&'a Shared<S>);
+
+impl<S: Serialize> Drop for Alarm<'_, S> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.guarded.enter().waits.wake_all();
     }
 }
 
@@ -214,11 +266,12 @@ pub(crate) unsafe fn open(
         // SAFETY: the caller promises it.
         let info = unsafe { cptr::required(info.cast_const()) };
         to_c(info.and_then(|info| {
-            let attributes = Attributes::read(api_version, info)?;
-            let fid = if attributes.one_thread_at_a_time {
-                publish::<Caller>(fabric, &attributes, context)
+            let attributes = Attributes::read(api_version, info, settings().progress)?;
+            // With a thread of our own the application's promise to come alone is worth nothing.
+            let fid = if attributes.one_thread_at_a_time && !attributes.automatic {
+                publish::<Caller>(fabric, &attributes, context)?
             } else {
-                publish::<Mutual>(fabric, &attributes, context)
+                publish::<Mutual>(fabric, &attributes, context)?
             };
             // SAFETY: the caller promises it.
             unsafe { cptr::give(domain, fid) };
@@ -232,20 +285,28 @@ pub(crate) unsafe fn open(
 struct Attributes {
     api_version: u32,
     one_thread_at_a_time: bool,
+    /// Progress is made by a thread of ours too (FI_PROGRESS_AUTO).
+    automatic: bool,
     family: Family,
     provider_keys: bool,
     virtual_addresses: bool,
 }
 
 impl Attributes {
-    fn read(api_version: u32, info: &sys::fi_info) -> Result<Self> {
+    fn read(api_version: u32, info: &sys::fi_info, progress: Progress) -> Result<Self> {
         // SAFETY: `fi_info` points to its attributes or to nothing.
         let attributes = unsafe { cptr::required(info.domain_attr.cast_const()) }?;
         let family = Family::of_format(info.addr_format).ok_or(Errno::INVAL)?;
         let keys = sys::FI_MR_BASIC | sys::FI_MR_PROV_KEY;
+        let asked = [attributes.control_progress, attributes.data_progress];
         Ok(Self {
             api_version,
             one_thread_at_a_time: attributes.threading == sys::FI_THREAD_DOMAIN,
+            automatic: match progress {
+                Progress::AsAsked => asked.contains(&sys::FI_PROGRESS_AUTO),
+                Progress::Auto => true,
+                Progress::Manual => false,
+            },
             family,
             provider_keys: attributes.mr_mode & keys != 0,
             virtual_addresses: attributes.mr_mode & (sys::FI_MR_BASIC | sys::FI_MR_VIRT_ADDR) != 0,
@@ -254,7 +315,8 @@ impl Attributes {
 }
 
 fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>> {
-    let state = State { engine: Engine::new(), waits: Waits::default(), endpoints: Vec::new(), reads: 0 };
+    let state =
+        State { engine: Engine::new(), waits: Waits::default(), endpoints: Vec::new(), reads: 0, calls: 0 };
     // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
     Arc::new(Shared {
@@ -262,6 +324,7 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         latch: Latch::new(),
         told: Latch::new(),
         generation: fork::generation(),
+        thread: ProgressThread::default(),
         api_version: attributes.api_version,
         family: attributes.family,
         provider_keys: attributes.provider_keys,
@@ -274,15 +337,18 @@ fn publish<S: Serialize>(
     fabric: Arc<()>,
     attributes: &Attributes,
     context: *mut c_void,
-) -> *mut sys::fid_domain {
+) -> Result<*mut sys::fid_domain> {
     let shared = make::<S>(fabric, attributes);
+    if attributes.automatic {
+        progress::start(&shared)?;
+    }
     exit::watch(&shared);
     let face = sys::fid_domain {
         fid: fid::head(Domain::<S>::CLASS, context, Tables::<S>::FID),
         ops: fid::table(&Tables::<S>::DOMAIN.base),
         mr: fid::table(Tables::<S>::MR),
     };
-    fid::publish(Box::new(Domain { face: Face::new(face), shared }))
+    Ok(fid::publish(Box::new(Domain { face: Face::new(face), shared })))
 }
 
 /// `fi_close` of a domain: refused while anything opened on it is open.
@@ -292,8 +358,12 @@ unsafe extern "C" fn close<S: Serialize>(fid: *mut sys::fid) -> c_int {
         let domain = unsafe { fid::object::<Domain<S>>(fid.cast()) };
         // Another thread may be helping it along just now.
         let _held = exit::hold();
-        if Arc::strong_count(&domain.shared) > 1 {
+        if Arc::strong_count(&domain.shared) > 1 + domain.shared.thread.references() {
             return Errno::BUSY.negative();
+        }
+        if progress::stop(&domain.shared) == Reference::Orphaned {
+            // SAFETY: the thread's reference was made from an `Arc` like this one, and in this process no thread has it.
+            unsafe { Arc::decrement_strong_count(Arc::as_ptr(&domain.shared)) };
         }
         // SAFETY: closing ends the fid's life.
         drop(unsafe { fid::reclaim::<Domain<S>>(fid.cast()) });
@@ -334,19 +404,25 @@ unsafe fn control_trywait(fid: *mut sys::fid) -> c_int {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A domain without its C object.
+    pub(crate) fn shared<S: Serialize>() -> Arc<Shared<S>> {
+        make(Arc::new(()), &ATTRIBUTES)
+    }
 
     const ATTRIBUTES: Attributes = Attributes {
         api_version: 0,
         one_thread_at_a_time: false,
+        automatic: false,
         family: Family::Any,
         provider_keys: false,
         virtual_addresses: false,
     };
 
     fn panic_shuts_the_domain<S: Serialize>() {
-        let shared = make::<S>(Arc::new(()), &ATTRIBUTES);
+        let shared = shared::<S>();
         let call = || entry(|| to_c(shared.with(|_| Ok(()))));
         assert_eq!(call(), 0);
         let panicked: c_int = entry(|| to_c(shared.with(|_| panic!("a test's panic"))));
@@ -360,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_panic_shuts_its_domain_and_no_other() {
-        let other = make::<Mutual>(Arc::new(()), &ATTRIBUTES);
+        let other = shared::<Mutual>();
         panic_shuts_the_domain::<Mutual>();
         panic_shuts_the_domain::<Caller>();
         assert_eq!(other.with(|_| Ok(7)), Ok(7));
@@ -368,10 +444,33 @@ mod tests {
 
     #[test]
     fn reads_that_find_something_progress_now_and_then() {
-        let shared = make::<Mutual>(Arc::new(()), &ATTRIBUTES);
+        let shared = shared::<Mutual>();
         let skipped =
             shared.with(|state| Ok((0..READS_PER_PROGRESS).filter(|_| state.may_skip_progress()).count()));
         assert_eq!(skipped, Ok(READS_PER_PROGRESS as usize - 1));
+    }
+
+    #[test]
+    fn progress_is_decided_by_the_attributes_unless_the_user_does() {
+        // SAFETY: all-zero is a valid value of these plain C structs.
+        let mut domain: sys::fi_domain_attr = unsafe { core::mem::zeroed() };
+        // SAFETY: as above.
+        let mut info: sys::fi_info = unsafe { core::mem::zeroed() };
+        let (auto, manual) = (sys::FI_PROGRESS_AUTO, sys::FI_PROGRESS_MANUAL);
+        for (control, data, as_asked) in [
+            (0, 0, false),
+            (manual, manual, false),
+            (manual, auto, true),
+            (auto, manual, true),
+            (auto, auto, true),
+        ] {
+            domain.control_progress = control;
+            domain.data_progress = data;
+            info.domain_attr = &mut domain;
+            let automatic = |progress| Attributes::read(5, &info, progress).expect("complete").automatic;
+            let decided = [Progress::AsAsked, Progress::Auto, Progress::Manual].map(automatic);
+            assert_eq!(decided, [as_asked, true, false], "({control}, {data})");
+        }
     }
 
     #[test]
@@ -380,20 +479,24 @@ mod tests {
         let mut domain: sys::fi_domain_attr = unsafe { core::mem::zeroed() };
         // SAFETY: as above.
         let mut info: sys::fi_info = unsafe { core::mem::zeroed() };
-        assert_eq!(Attributes::read(5, &info).err(), Some(Errno::INVAL), "no domain attributes");
+        assert_eq!(
+            Attributes::read(5, &info, Progress::AsAsked).err(),
+            Some(Errno::INVAL),
+            "no domain attributes"
+        );
         domain.threading = sys::FI_THREAD_DOMAIN;
         domain.mr_mode = sys::FI_MR_BASIC;
         info.domain_attr = &mut domain;
         info.addr_format = sys::FI_SOCKADDR_IN6;
-        let read = Attributes::read(5, &info).expect("complete");
+        let read = Attributes::read(5, &info, Progress::AsAsked).expect("complete");
         assert!(read.one_thread_at_a_time && read.provider_keys && read.virtual_addresses);
         assert_eq!((read.api_version, read.family), (5, Family::V6));
         domain.threading = sys::FI_THREAD_COMPLETION;
         domain.mr_mode = 0;
         info.domain_attr = &mut domain;
-        let read = Attributes::read(5, &info).expect("complete");
+        let read = Attributes::read(5, &info, Progress::AsAsked).expect("complete");
         assert!(!read.one_thread_at_a_time && !read.provider_keys && !read.virtual_addresses);
         info.addr_format = sys::FI_SOCKADDR_IB;
-        assert_eq!(Attributes::read(5, &info).err(), Some(Errno::INVAL));
+        assert_eq!(Attributes::read(5, &info, Progress::AsAsked).err(), Some(Errno::INVAL));
     }
 }

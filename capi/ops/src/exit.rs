@@ -9,14 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use rdgram_sync::{Caller, Serialize};
 
 use crate::domain::{Shared, State};
-use crate::ep;
+use crate::{ep, progress};
 
 /// A domain of either flavour.
 trait Open: Send + Sync {
     /// Delivers what is still to be delivered and tells the peers; calls `help` while it waits.
     fn end(&self, help: &dyn Fn());
-    /// Makes progress, if nobody can be inside.
-    fn help(&self);
+    /// Makes progress, if nobody can be inside. The process has this many progress threads, which never enter a domain without a lock.
+    fn help(&self, progress_threads: usize);
+    /// Progress threads of this domain.
+    fn progress_threads(&self) -> usize;
+    /// Ends its progress thread.
+    fn stop(&self);
 }
 
 /// Looks at the list's lock before a domain goes without: whoever has it makes some progress, and is done soon.
@@ -61,8 +65,9 @@ pub(crate) fn watch<S: Serialize>(shared: &Arc<Shared<S>>) {
 pub(crate) fn help_others<S: Serialize>(waiting: &Arc<Shared<S>>) {
     let Some(open) = try_list() else { return };
     let this = Arc::as_ptr(waiting).addr();
+    let threads = open.iter().filter_map(Weak::upgrade).map(|domain| domain.progress_threads()).sum();
     for domain in open.iter().filter(|domain| domain.as_ptr().addr() != this).filter_map(Weak::upgrade) {
-        domain.help();
+        domain.help(threads);
     }
 }
 
@@ -73,10 +78,14 @@ pub(crate) fn end_all() {
     let domains = core::mem::take(&mut *open);
     drop(open);
     let domains: Vec<Arc<dyn Open>> = domains.iter().filter_map(Weak::upgrade).collect();
+    // None of our threads may run once libfabric has unloaded us.
+    for domain in &domains {
+        domain.stop();
+    }
     for (index, domain) in domains.iter().enumerate() {
         domain.end(&|| {
             for (_, other) in domains.iter().enumerate().filter(|(other, _)| *other != index) {
-                other.help();
+                other.help(0);
             }
         });
     }
@@ -84,14 +93,14 @@ pub(crate) fn end_all() {
 
 impl<S: Serialize> Open for Shared<S> {
     fn end(&self, help: &dyn Fn()) {
-        if self.is_inherited() || !nobody_is_inside::<S>() {
+        if self.is_inherited() || !nobody_is_inside::<S>(0) {
             return;
         }
         self.try_with(|state: &mut State| ep::end_all(state, help));
     }
 
-    fn help(&self) {
-        if self.is_inherited() || !nobody_is_inside::<S>() {
+    fn help(&self, progress_threads: usize) {
+        if self.is_inherited() || !nobody_is_inside::<S>(progress_threads) {
             return;
         }
         self.try_with(|state| {
@@ -101,14 +110,24 @@ impl<S: Serialize> Open for Shared<S> {
             }
         });
     }
+
+    fn progress_threads(&self) -> usize {
+        self.thread().references()
+    }
+
+    fn stop(&self) {
+        if !self.is_inherited() {
+            let _returned = progress::stop(self);
+        }
+    }
 }
 
-/// A lock tells by itself. Without one only this thread's being the last one tells.
-fn nobody_is_inside<S: Serialize>() -> bool {
-    TypeId::of::<S>() != TypeId::of::<Caller>() || is_only_thread()
+/// A lock tells by itself. Without one only this thread's being the application's last one tells.
+fn nobody_is_inside<S: Serialize>(progress_threads: usize) -> bool {
+    TypeId::of::<S>() != TypeId::of::<Caller>() || has_threads(1 + progress_threads)
 }
 
-/// Whether this process has no other thread; false when that cannot be found out.
-fn is_only_thread() -> bool {
-    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.take(2).count() == 1)
+/// Whether this process has exactly so many threads; false when that cannot be found out.
+fn has_threads(count: usize) -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.take(count + 1).count() == count)
 }

@@ -10,7 +10,7 @@
 //! | `provider`, `info`, `address`, `fabric`, `eq`, `param`, `log` | what a process has one of, and what needs no domain |
 //! | `domain`, `cq`, `cntr`, `poll`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
 //! | `msg`, `tagged`, `transfer` | the data path |
-//! | `wait`, `exit` | who wakes whom; the end of the process |
+//! | `wait`, `progress`, `exit` | who wakes whom; the thread of FI_PROGRESS_AUTO; the end of the process |
 //! | `notice` | what the user is told of endpoints on stderr |
 //! | `tostr` | objects in words |
 //! | `stubs` | every slot of what is not offered |
@@ -38,6 +38,7 @@ mod msg;
 mod notice;
 mod param;
 mod poll;
+mod progress;
 mod provider;
 mod rma;
 mod stubs;

@@ -13,6 +13,18 @@ use rdgram_sys as sys;
 
 use crate::{log, provider};
 
+/// Who makes progress, as the user decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A thread of ours when the application asked for FI_PROGRESS_AUTO.
+    #[default]
+    AsAsked,
+    /// A thread in every domain.
+    Auto,
+    /// The application, whatever it asked for.
+    Manual,
+}
+
 /// What the user may set, read once per process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -40,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) coalescing: bool,
     /// Silence of all peers that ends the wait of a closing endpoint for what it injected.
     pub(crate) linger: Duration,
+    /// Whether domains have a progress thread.
+    pub(crate) progress: Progress,
     /// Print the counters of an endpoint when it closes.
     pub(crate) stats: bool,
 }
@@ -60,6 +74,7 @@ impl Default for Settings {
             segmentation: true,
             coalescing: true,
             linger: Duration::from_secs(15 * 60),
+            progress: Progress::AsAsked,
             stats: false,
         }
     }
@@ -186,6 +201,21 @@ const PARAMETERS: &[Parameter] = &[
         take: |settings, text| {
             let seconds = size(text, 0, PEER_TIMEOUT_MAX_S).and_then(|seconds| u64::try_from(seconds).ok());
             put(&mut settings.linger, seconds.map(Duration::from_secs))
+        },
+    },
+    Parameter {
+        name: c"progress",
+        accepts: "auto or manual",
+        help: "auto: every domain has a thread that makes progress while the application computes; \
+               manual: none has, not even for an application that asks for it, which may then wait for ever",
+        default: |_| "as the application asks".to_owned(),
+        take: |settings, text| {
+            let progress = match text {
+                "auto" => Some(Progress::Auto),
+                "manual" => Some(Progress::Manual),
+                _ => None,
+            };
+            put(&mut settings.progress, progress)
         },
     },
     Parameter {
@@ -356,6 +386,8 @@ mod tests {
             ("gso", "off", Settings { segmentation: false, ..defaults.clone() }),
             ("gro", "0", Settings { coalescing: false, ..defaults.clone() }),
             ("linger", "0", Settings { linger: Duration::ZERO, ..defaults.clone() }),
+            ("progress", "auto", Settings { progress: Progress::Auto, ..defaults.clone() }),
+            ("progress", "manual", Settings { progress: Progress::Manual, ..defaults.clone() }),
             ("stats", "YES", Settings { stats: true, ..defaults.clone() }),
             ("stats", "", defaults.clone()),
         ];
@@ -387,6 +419,7 @@ mod tests {
             ("integrity", "payload"),
             ("gso", "2"),
             ("linger", "1h"),
+            ("progress", "thread"),
         ];
         for (name, text) in table {
             let (settings, complaints) = parsed(name, text);

@@ -3,15 +3,17 @@
 //! Responsible for two promises. A waiter never misses: before it blocks, everything that could end its wait is armed under the domain's lock — the
 //! endpoints' sockets (level-triggered), a timer set to the engine's next deadline, and an event descriptor written by whoever completes something for
 //! it. And it never spins: what woke it is cleared under the same lock before the queue is looked at again.
-//! Three kinds of event could slip by, and each has one answer:
+//! Four kinds of event could slip by, and each has one answer:
 //! another thread's progress takes the datagram and completes our operation: the engine calls our waker;
 //! another thread's operation makes a deadline earlier than our timer: it sets our timer ([`Waits::tighten`]);
-//! another waiter of the same queue clears the descriptor that was meant for both: on leaving it wakes the rest ([`Waits::leave`]).
+//! another thread waits for the same object and clears what was meant for both: each blocked thread has a descriptor of its own ([`Waits::claim`]), and
+//! the application's stays readable after a `fi_trywait` that refused;
+//! a panic shuts the domain while threads are blocked: all are woken ([`Waits::wake_all`]).
 //! Must never block with the lock held, and never read a queue itself.
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rdgram_engine::{CntrId, CqId, Instant, Sleep, Wake};
@@ -27,12 +29,27 @@ use crate::errno::{Errno, Result};
 pub(crate) struct WaitKey(u32);
 
 /// What a waiter waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An entry in a queue.
     Cq(CqId),
     /// A change of a counter.
     Cntr(CntrId),
+    /// Only what the sockets and the timer bring.
+    Work,
+}
+
+/// Who sleeps on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    /// Nobody: it is kept for the next thread that blocks.
+    Nobody,
+    /// One thread inside of [`block_until`].
+    Thread,
+    /// The application has it: it may be polling it at any time.
+    Application,
+    /// The domain's progress thread.
+    ProgressThread,
 }
 
 /// Until when a waiter's timer lets it sleep.
@@ -49,18 +66,24 @@ enum Armed {
 #[derive(Debug)]
 struct Waiter {
     key: WaitKey,
+    user: User,
     target: Target,
     set: Arc<WaitSet>,
     waker: Arc<dyn Wake>,
     armed: Armed,
-    /// Threads inside of [`block_until`].
-    blocked: u32,
-    /// The application has the descriptor: it may be polling it at any time.
-    exported: bool,
-    /// `fi_cq_signal` was called and no read has returned for it yet.
+    /// `fi_cq_signal` was called for the thread.
     signalled: bool,
-    /// The counter's value (successes, errors) that the application read last.
-    seen: (u64, u64),
+    /// Of a counter: what the application read last.
+    seen: Seen,
+}
+
+/// What an application knows of a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// What `fi_cntr_read` returned last.
+    pub(crate) successes: u64,
+    /// What `fi_cntr_readerr` returned last.
+    pub(crate) errors: u64,
 }
 
 /// All waiters of a domain, and the sockets that each of them watches.
@@ -71,11 +94,13 @@ pub(crate) struct Waits {
     next: u32,
     /// How many waiters are armed: the one word that an operation looks at.
     armed: u32,
+    /// Queues that were signalled while nobody was blocked on them.
+    signalled: Vec<CqId>,
 }
 
 impl Waits {
     /// A new waiter, watching every socket of the domain.
-    pub(crate) fn open(&mut self, target: Target) -> io::Result<(WaitKey, Arc<WaitSet>)> {
+    fn open(&mut self, user: User, target: Target) -> io::Result<(WaitKey, Arc<WaitSet>)> {
         let set = Arc::new(WaitSet::new()?);
         for &socket in &self.sockets {
             set.add(socket)?;
@@ -85,26 +110,42 @@ impl Waits {
         let waker = set.waker();
         self.waiters.push(Waiter {
             key,
+            user,
             target,
             set: Arc::clone(&set),
             waker,
             armed: Armed::No,
-            blocked: 0,
-            exported: false,
             signalled: false,
-            seen: (0, 0),
+            seen: Seen::default(),
         });
         Ok((key, set))
     }
 
+    /// The waiter of the domain's progress thread.
+    pub(crate) fn open_progress_thread(&mut self) -> io::Result<(WaitKey, Arc<WaitSet>)> {
+        self.open(User::ProgressThread, Target::Work)
+    }
+
+    /// A waiter for one blocked thread alone, until [`State::give_back`].
+    fn claim(&mut self, target: Target) -> io::Result<(WaitKey, Arc<WaitSet>)> {
+        let Some(spare) = self.waiters.iter_mut().find(|waiter| waiter.user == User::Nobody) else {
+            return self.open(User::Thread, target);
+        };
+        spare.user = User::Thread;
+        spare.target = target;
+        spare.signalled = false;
+        Ok((spare.key, Arc::clone(&spare.set)))
+    }
+
     /// Forgets a waiter.
     pub(crate) fn close(&mut self, key: WaitKey) {
-        if let Some(index) = self.waiters.iter().position(|waiter| waiter.key == key) {
-            let waiter = self.waiters.swap_remove(index);
-            if waiter.armed != Armed::No {
-                self.armed -= 1;
-            }
-        }
+        self.set_armed(key, Armed::No);
+        self.waiters.retain(|waiter| waiter.key != key);
+    }
+
+    /// Forgets a queue.
+    pub(crate) fn close_cq(&mut self, cq: CqId) {
+        self.signalled.retain(|&other| other != cq);
     }
 
     /// Watches a socket from now on.
@@ -125,31 +166,35 @@ impl Waits {
         }
     }
 
-    /// The descriptor was given to the application.
-    pub(crate) fn export(&mut self, key: WaitKey) {
-        if let Some(waiter) = self.waiter(key) {
-            waiter.exported = true;
-        }
-    }
-
-    /// `fi_cq_signal`: ends one blocking read.
-    pub(crate) fn signal(&mut self, key: WaitKey) {
-        if let Some(waiter) = self.waiter(key) {
-            waiter.signalled = true;
+    /// `fi_cq_signal`: ends every blocking read of the queue, or the next one when there is none.
+    pub(crate) fn signal(&mut self, cq: CqId) {
+        let mut ended = false;
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.target == Target::Cq(cq)) {
+            match waiter.user {
+                User::Nobody | User::ProgressThread => continue,
+                User::Thread => {
+                    waiter.signalled = true;
+                    ended = true;
+                }
+                User::Application => {}
+            }
             waiter.waker.wake();
         }
+        if !ended && !self.signalled.contains(&cq) {
+            self.signalled.push(cq);
+        }
     }
 
-    /// The application read a counter's value.
-    pub(crate) fn note_seen(&mut self, key: WaitKey, value: (u64, u64)) {
+    /// The application read a counter.
+    pub(crate) fn note_seen(&mut self, key: WaitKey, note: impl FnOnce(&mut Seen)) {
         if let Some(waiter) = self.waiter(key) {
-            waiter.seen = value;
+            note(&mut waiter.seen);
         }
     }
 
     /// What the application read last.
-    pub(crate) fn seen(&self, key: WaitKey) -> (u64, u64) {
-        self.waiters.iter().find(|waiter| waiter.key == key).map_or((0, 0), |waiter| waiter.seen)
+    pub(crate) fn seen(&self, key: WaitKey) -> Seen {
+        self.waiters.iter().find(|waiter| waiter.key == key).map_or_else(Seen::default, |waiter| waiter.seen)
     }
 
     /// Somebody relies on a descriptor: operations have to call [`State::tighten`].
@@ -158,12 +203,30 @@ impl Waits {
         self.armed != 0
     }
 
+    /// Some thread is inside of a blocking call: it makes progress when there is something to do.
+    pub(crate) fn any_thread(&self) -> bool {
+        self.waiters.iter().any(|waiter| waiter.user == User::Thread)
+    }
+
+    /// Wakes everybody, whatever they wait for.
+    pub(crate) fn wake_all(&self) {
+        for waiter in &self.waiters {
+            waiter.waker.wake();
+        }
+    }
+
     fn waiter(&mut self, key: WaitKey) -> Option<&mut Waiter> {
         self.waiters.iter_mut().find(|waiter| waiter.key == key)
     }
 
-    fn take_signal(&mut self, key: WaitKey) -> bool {
-        self.waiter(key).is_some_and(|waiter| core::mem::take(&mut waiter.signalled))
+    fn take_signal(&mut self, key: Option<WaitKey>, target: Target) -> bool {
+        let waiter = key.and_then(|key| self.waiter(key));
+        if waiter.is_some_and(|waiter| core::mem::take(&mut waiter.signalled)) {
+            return true;
+        }
+        let Target::Cq(cq) = target else { return false };
+        let place = self.signalled.iter().position(|&other| other == cq);
+        place.map(|place| self.signalled.swap_remove(place)).is_some()
     }
 
     fn set_armed(&mut self, key: WaitKey, armed: Armed) {
@@ -198,19 +261,6 @@ impl Waits {
             }
         }
     }
-
-    /// A thread stops waiting (or a `fi_trywait` refused): what it cleared may have been for others.
-    fn leave(&mut self, key: WaitKey) -> bool {
-        let Some(waiter) = self.waiter(key) else { return false };
-        if waiter.blocked > 0 {
-            waiter.waker.wake();
-        }
-        let unused = waiter.blocked == 0 && !waiter.exported;
-        if unused {
-            self.set_armed(key, Armed::No);
-        }
-        unused
-    }
 }
 
 impl State {
@@ -223,7 +273,7 @@ impl State {
     }
 
     /// Arms everything that can end a wait. False when there is work at hand instead.
-    fn arm(&mut self, key: WaitKey, now: Instant) -> bool {
+    pub(crate) fn arm(&mut self, key: WaitKey, now: Instant) -> bool {
         let sleep = self.engine.sleep(now);
         let armed = match sleep {
             Sleep::Not => return false,
@@ -231,28 +281,38 @@ impl State {
             Sleep::Forever => Armed::Forever,
         };
         let Some(waiter) = self.waits.waiter(key) else { return false };
-        let waker = Some(Arc::clone(&waiter.waker));
+        let waker = Arc::clone(&waiter.waker);
         waiter.set.arm(sleep);
         match waiter.target {
             Target::Cq(cq) => self.engine.cq_arm(cq, waker),
             Target::Cntr(cntr) => self.engine.cntr_arm(cntr, waker),
+            Target::Work => {}
         }
         self.waits.set_armed(key, armed);
         true
     }
 
-    fn leave(&mut self, key: WaitKey) {
-        if !self.waits.leave(key) {
-            return;
-        }
-        match self.waits.waiter(key).map(|waiter| waiter.target) {
-            Some(Target::Cq(cq)) => self.engine.cq_arm(cq, None),
-            Some(Target::Cntr(cntr)) => self.engine.cntr_arm(cntr, None),
-            None => {}
+    /// Nobody relies on the descriptor for the time being.
+    pub(crate) fn disarm(&mut self, key: WaitKey) {
+        self.waits.set_armed(key, Armed::No);
+        let Some(waiter) = self.waits.waiters.iter().find(|waiter| waiter.key == key) else { return };
+        match waiter.target {
+            Target::Cq(cq) => self.engine.cq_disarm(cq, &waiter.waker),
+            Target::Cntr(cntr) => self.engine.cntr_disarm(cntr, &waiter.waker),
+            Target::Work => {}
         }
     }
 
-    /// `fi_trywait`: true when the caller may block on the descriptor, false when `pending` says that there is something to read first.
+    /// A thread does not block any more.
+    fn give_back(&mut self, key: WaitKey) {
+        self.disarm(key);
+        if let Some(waiter) = self.waits.waiter(key) {
+            waiter.user = User::Nobody;
+        }
+    }
+
+    /// `fi_trywait`: true when the caller may block on the descriptor, false when `pending` says that there is something to read first. Then the
+    /// descriptor is readable: what was cleared here may have been for another thread that polls it.
     pub(crate) fn try_wait(&mut self, key: WaitKey, pending: impl Fn(&Self) -> bool) -> bool {
         if let Some(waiter) = self.waits.waiter(key) {
             waiter.set.clear();
@@ -261,8 +321,38 @@ impl State {
         if !pending(self) && self.arm(key, clock::now()) {
             return true;
         }
-        self.leave(key);
+        self.disarm(key);
+        if let Some(waiter) = self.waits.waiter(key) {
+            waiter.waker.wake();
+        }
         false
+    }
+}
+
+/// The application's descriptor for a queue or a counter: made when it is first asked for, since most are only read.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptor(OnceLock<(WaitKey, Arc<WaitSet>)>);
+
+impl Descriptor {
+    /// The descriptor and the name of its waiter.
+    pub(crate) fn get<S: Serialize>(&self, shared: &Shared<S>, target: Target) -> Result<(WaitKey, RawFd)> {
+        if self.0.get().is_none() {
+            shared.with(|state| {
+                // Another thread may have been here between the look and the lock.
+                if self.0.get().is_none() {
+                    let made = state.waits.open(User::Application, target);
+                    // Empty, as was just seen under the lock.
+                    let _set = self.0.set(made.map_err(|error| Errno::from_os(&error))?);
+                }
+                Ok(())
+            })?;
+        }
+        self.0.get().map(|(key, set)| (*key, set.fd())).ok_or(Errno::OTHER)
+    }
+
+    /// The name of its waiter, when the application has it.
+    pub(crate) fn key(&self) -> Option<WaitKey> {
+        self.0.get().map(|(key, _)| *key)
     }
 }
 
@@ -291,54 +381,62 @@ enum Step<R> {
 /// Progresses and blocks until `poll` gives something, the patience ends or a signal comes (both give `None`).
 pub(crate) fn block_until<S: Serialize, R>(
     shared: &Shared<S>,
-    key: WaitKey,
-    set: &WaitSet,
+    target: Target,
     patience: Patience,
     mut poll: impl FnMut(&mut State) -> Result<Option<R>>,
 ) -> Result<Option<R>> {
-    let mut blocked = false;
+    let mut place: Option<(WaitKey, Arc<WaitSet>)> = None;
+    let mut broken: Option<Errno> = None;
     loop {
-        let was_blocked = core::mem::take(&mut blocked);
         let step = shared.with(|state| {
-            if let (true, Some(waiter)) = (was_blocked, state.waits.waiter(key)) {
-                waiter.blocked -= 1;
-            }
-            let step = look(state, key, set, patience, &mut poll);
-            match (&step, state.waits.waiter(key)) {
-                (Ok(Step::Block(_)), Some(waiter)) => waiter.blocked += 1,
-                (Ok(Step::Again), _) => {}
-                _ => state.leave(key),
+            let step = match broken {
+                None => look(state, &mut place, target, patience, &mut poll),
+                Some(errno) => Err(errno),
+            };
+            if let (Ok(Step::Done(_)) | Err(_), Some((key, _))) = (&step, &place) {
+                state.give_back(*key);
             }
             step
         })?;
-        match step {
-            Step::Done(result) => return Ok(result),
-            Step::Again => {}
-            Step::Block(limit) => {
-                blocked = true;
+        match (step, &place) {
+            (Step::Done(result), _) => return Ok(result),
+            (Step::Block(limit), Some((_, set))) => {
                 // Readable, timed out or interrupted: the next look tells.
-                set.block(limit).map_err(|error| Errno::from_os(&error))?;
+                broken = set.block(limit).err().map(|error| Errno::from_os(&error));
             }
+            (Step::Again, _) | (Step::Block(_), None) => {}
         }
     }
 }
 
 fn look<R>(
     state: &mut State,
-    key: WaitKey,
-    set: &WaitSet,
+    place: &mut Option<(WaitKey, Arc<WaitSet>)>,
+    target: Target,
     patience: Patience,
     poll: &mut impl FnMut(&mut State) -> Result<Option<R>>,
 ) -> Result<Step<R>> {
-    set.clear();
+    if let Some((_, set)) = place {
+        set.clear();
+    }
     state.progress();
     if let Some(result) = poll(state)? {
         return Ok(Step::Done(Some(result)));
     }
     let now = clock::now();
     let left = patience.left(now);
-    if state.waits.take_signal(key) || left == Some(Duration::ZERO) {
+    let key = place.as_ref().map(|(key, _)| *key);
+    if state.waits.take_signal(key, target) || left == Some(Duration::ZERO) {
         return Ok(Step::Done(None));
     }
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let claimed = state.waits.claim(target).map_err(|error| Errno::from_os(&error))?;
+            // What its last user left behind.
+            claimed.1.clear();
+            place.insert(claimed).0
+        }
+    };
     Ok(if state.arm(key, now) { Step::Block(left) } else { Step::Again })
 }

@@ -10,6 +10,7 @@
 mod common;
 
 use core::ptr::{null, null_mut};
+use std::sync::mpsc;
 
 use common::{Node, World, call, context, fid_call};
 use rdgram_sys as sys;
@@ -292,28 +293,194 @@ fn wait_objects_are_told() {
 #[test]
 fn a_counter_s_descriptor_follows_its_value() {
     let world = World::new(sys::FI_THREAD_SAFE);
+    let cntr = counter(&world);
+    let fd = descriptor(cntr);
+    assert_eq!(trywait(&world, cntr), 0);
+    assert!(!readable(fd));
+    assert_eq!(call!(cntr, ops.add(1)), 0);
+    assert!(readable(fd));
+    assert_eq!(trywait(&world, cntr), -sys::FI_EAGAIN, "not read yet");
+    assert_eq!(call!(cntr, ops.read()), 1);
+    assert_eq!(trywait(&world, cntr), 0);
+    assert!(!readable(fd));
+    assert_eq!(common::close(cntr), 0);
+    world.close();
+}
+
+/// A counter with FI_WAIT_FD.
+fn counter(world: &World) -> *mut sys::fid_cntr {
     let mut attr: sys::abi::CntrAttr = unsafe { core::mem::zeroed() };
     attr.base.wait_obj = sys::FI_WAIT_FD;
     let mut cntr = null_mut();
     assert_eq!(call!(world.domain, ops.cntr_open(&mut attr.base, &mut cntr, null_mut())), 0);
+    cntr
+}
+
+/// The descriptor of a queue or a counter.
+fn descriptor<T>(object: *mut T) -> i32 {
     let mut fd = -1;
-    assert_eq!(fid_call!(cntr, control(sys::FI_GETWAIT as i32, (&raw mut fd).cast())), 0);
-    let trywait = || {
-        let mut fids = [cntr.cast::<sys::fid>()];
-        call!(world.fabric, ops.trywait(fids.as_mut_ptr(), 1))
-    };
-    let readable = || {
-        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        unsafe { libc::poll(&mut poll, 1, 0) == 1 }
-    };
-    assert_eq!(trywait(), 0);
-    assert!(!readable());
+    assert_eq!(fid_call!(object, control(sys::FI_GETWAIT as i32, (&raw mut fd).cast())), 0);
+    fd
+}
+
+fn trywait<T>(world: &World, object: *mut T) -> i32 {
+    let mut fids = [object.cast::<sys::fid>()];
+    call!(world.fabric, ops.trywait(fids.as_mut_ptr(), 1))
+}
+
+fn readable(fd: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+}
+
+/// A pointer that threads of a test may share.
+struct Shared<T>(*mut T);
+unsafe impl<T> Send for Shared<T> {}
+unsafe impl<T> Sync for Shared<T> {}
+
+/// Runs `blocking` on a thread of its own; returns when that thread sleeps in poll(2), and hears there what it returned.
+fn blocked<'scope, R: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    blocking: impl FnOnce() -> R + Send + 'scope,
+) -> std::thread::ScopedJoinHandle<'scope, R> {
+    let (tell, hear) = mpsc::channel();
+    let handle = scope.spawn(move || {
+        tell.send(unsafe { libc::gettid() }).expect("is heard");
+        blocking()
+    });
+    let task = hear.recv().expect("is told");
+    let ppoll = format!("{} ", libc::SYS_ppoll);
+    // The only place where these threads call it is the one that is meant.
+    while !std::fs::read_to_string(format!("/proc/self/task/{task}/syscall"))
+        .is_ok_and(|call| call.starts_with(&ppoll))
+    {
+        std::thread::yield_now();
+    }
+    handle
+}
+
+#[test]
+fn every_thread_that_waits_for_a_counter_looks_at_its_change() {
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let cntr = Shared(counter(&world));
+    let cntr = &cntr;
+    let wait = |threshold| move || call!(cntr.0, ops.wait(threshold, -1));
+    std::thread::scope(|scope| {
+        // The one whose goal is far sees each change too, and must not take it from the others.
+        let far = blocked(scope, wait(1000));
+        for goal in 1..=100 {
+            let near = blocked(scope, wait(goal));
+            assert_eq!(call!(cntr.0, ops.add(1)), 0);
+            assert_eq!(near.join().expect("no panic"), 0);
+        }
+        assert_eq!(call!(cntr.0, ops.set(1000)), 0);
+        assert_eq!(far.join().expect("no panic"), 0);
+    });
+    assert_eq!(common::close(cntr.0), 0);
+    world.close();
+}
+
+#[test]
+fn an_error_ends_every_wait_for_a_counter() {
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let cntr = Shared(counter(&world));
+    let cntr = &cntr;
+    std::thread::scope(|scope| {
+        let waiters = [5, 6, 7].map(|goal| blocked(scope, move || call!(cntr.0, ops.wait(goal, -1))));
+        assert_eq!(call!(cntr.0, ops.adderr(1)), 0);
+        for waiter in waiters {
+            assert_eq!(waiter.join().expect("no panic"), -sys::FI_EAVAIL);
+        }
+    });
+    assert_eq!(call!(cntr.0, ops.wait(5, 0)), -sys::FI_ETIMEDOUT, "an error of before the call");
+    assert_eq!(common::close(cntr.0), 0);
+    world.close();
+}
+
+#[test]
+fn what_was_not_read_of_a_counter_is_pending() {
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let cntr = counter(&world);
+    assert_eq!(trywait(&world, cntr), 0);
+    assert_eq!(call!(cntr, ops.read()), 0);
+    // Between the reads of its two values.
     assert_eq!(call!(cntr, ops.add(1)), 0);
-    assert!(readable());
-    assert_eq!(trywait(), -sys::FI_EAGAIN, "not read yet");
+    assert_eq!(call!(cntr, ops.readerr()), 0);
+    assert_eq!(trywait(&world, cntr), -sys::FI_EAGAIN);
+    assert_eq!(call!(cntr, ops.adderr(1)), 0);
     assert_eq!(call!(cntr, ops.read()), 1);
-    assert_eq!(trywait(), 0);
-    assert!(!readable());
+    assert_eq!(trywait(&world, cntr), -sys::FI_EAGAIN);
+    assert_eq!(call!(cntr, ops.readerr()), 1);
+    assert_eq!(trywait(&world, cntr), 0);
     assert_eq!(common::close(cntr), 0);
     world.close();
+}
+
+#[test]
+fn a_signal_ends_every_blocked_read() {
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let av = world.av();
+    let node = world.node(av, 0, sys::FI_WAIT_FD);
+    std::thread::scope(|scope| {
+        let readers = [(); 3].map(|()| blocked(scope, || sread(&node, -1)));
+        assert_eq!(call!(node.cq, ops.signal()), 0);
+        for reader in readers {
+            assert_eq!(reader.join().expect("no panic"), Err(AGAIN));
+        }
+    });
+    assert_eq!(sread(&node, 0), Err(AGAIN), "nothing is left of the signal");
+    node.close();
+    assert_eq!(common::close(av), 0);
+    world.close();
+}
+
+/// A blocking read must not clear what a descriptor says to somebody who polls it.
+#[test]
+fn a_blocking_read_leaves_the_descriptor_of_others_readable() {
+    let world = World::new(sys::FI_THREAD_SAFE);
+    let av = world.av();
+    let node = world.node(av, 0, sys::FI_WAIT_FD);
+    let fd = descriptor(node.cq);
+    assert_eq!(trywait(&world, node.cq), 0);
+    assert!(!readable(fd));
+    let mut got = [0_u8; 1];
+    assert_eq!(node.recv(&mut got, ANY, 7), 0);
+    assert_eq!(node.send(b"x", node.address, 8), 0);
+    assert!(sread(&node, -1).is_ok());
+    assert!(readable(fd), "the second entry is still there");
+    assert_eq!(trywait(&world, node.cq), -sys::FI_EAGAIN);
+    assert!(readable(fd), "for whoever else polls it");
+    assert!(sread(&node, -1).is_ok());
+    assert_eq!(trywait(&world, node.cq), 0);
+    assert!(!readable(fd));
+    node.close();
+    assert_eq!(common::close(av), 0);
+    world.close();
+}
+
+/// Somebody polls the descriptor while another thread blocks: both hear of each entry, in any order of arrival.
+#[test]
+fn a_poller_and_a_blocked_reader_share_a_queue() {
+    let (worlds, avs, [a, b], [to_b, _]) = two_worlds();
+    const EACH: usize = 500;
+    let mut got = vec![[0_u8; 1]; 2 * EACH];
+    for (number, buffer) in got.iter_mut().enumerate() {
+        assert_eq!(b.recv(buffer, ANY, number), 0);
+    }
+    std::thread::scope(|scope| {
+        let polling = scope.spawn(|| (0..EACH).map(|_| poll_and_read(&worlds[1], &b)).collect::<Vec<_>>());
+        let blocking =
+            scope.spawn(|| (0..EACH).map(|_| sread(&b, -1).expect("an entry")).collect::<Vec<_>>());
+        for _ in 0..2 * EACH {
+            assert_eq!(call!(a.ep, msg.inject(c"x".as_ptr().cast(), 1, to_b)), 0);
+        }
+        while !polling.is_finished() || !blocking.is_finished() {
+            common::progress(a.cq);
+        }
+        let mut seen = polling.join().expect("no panic");
+        seen.extend(blocking.join().expect("no panic"));
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..2 * EACH));
+    });
+    close_all(worlds, avs, [a, b]);
 }

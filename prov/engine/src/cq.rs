@@ -1,4 +1,4 @@
-//! Completion queues and counters: where operations report. Entries are never dropped: the queue grows.
+//! Completion queues and counters: where operations report, and who is woken when they do. Entries are never dropped: the queue grows.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -14,11 +14,34 @@ pub(crate) enum Entry {
     Failure(Failure),
 }
 
+/// Who is to be woken by the next change, each once.
+#[derive(Debug, Default)]
+struct Wakers(Vec<Arc<dyn Wake>>);
+
+impl Wakers {
+    fn arm(&mut self, waker: Arc<dyn Wake>) {
+        if !self.0.iter().any(|other| Arc::ptr_eq(other, &waker)) {
+            self.0.push(waker);
+        }
+    }
+
+    fn disarm(&mut self, waker: &Arc<dyn Wake>) {
+        self.0.retain(|other| !Arc::ptr_eq(other, waker));
+    }
+
+    #[inline]
+    fn wake(&mut self) {
+        for waker in self.0.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
 /// A completion queue.
 #[derive(Debug, Default)]
 pub(crate) struct CompletionQueue {
     entries: VecDeque<Entry>,
-    waker: Option<Arc<dyn Wake>>,
+    wakers: Wakers,
     /// Senders of the entries that failed for want of an address, in order; and that of the last such entry taken.
     strangers: VecDeque<SocketAddr>,
     stranger: Option<SocketAddr>,
@@ -33,9 +56,7 @@ impl CompletionQueue {
 
     pub(crate) fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+        self.wakers.wake();
     }
 
     pub(crate) fn front(&self) -> Option<&Entry> {
@@ -61,8 +82,12 @@ impl CompletionQueue {
         self.stranger
     }
 
-    pub(crate) fn arm(&mut self, waker: Option<Arc<dyn Wake>>) {
-        self.waker = waker;
+    pub(crate) fn arm(&mut self, waker: Arc<dyn Wake>) {
+        self.wakers.arm(waker);
+    }
+
+    pub(crate) fn disarm(&mut self, waker: &Arc<dyn Wake>) {
+        self.wakers.disarm(waker);
     }
 }
 
@@ -72,7 +97,7 @@ pub(crate) struct Counter {
     successes: u64,
     errors: u64,
     changes: u64,
-    waker: Option<Arc<dyn Wake>>,
+    wakers: Wakers,
     /// Endpoints bound.
     pub(crate) bound: u32,
 }
@@ -91,12 +116,45 @@ impl Counter {
         self.successes = successes;
         self.errors = errors;
         self.changes = self.changes.wrapping_add(1);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        self.wakers.wake();
+    }
+
+    pub(crate) fn arm(&mut self, waker: Arc<dyn Wake>) {
+        self.wakers.arm(waker);
+    }
+
+    pub(crate) fn disarm(&mut self, waker: &Arc<dyn Wake>) {
+        self.wakers.disarm(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn arm(&mut self, waker: Option<Arc<dyn Wake>>) {
-        self.waker = waker;
+    #[test]
+    fn everybody_armed_is_woken_once_by_a_change() {
+        let counts = [(); 3].map(|()| Arc::new(Count::default()));
+        let wakers = counts.clone().map(|count| count as Arc<dyn Wake>);
+        let mut counter = Counter::default();
+        for waker in &wakers {
+            counter.arm(Arc::clone(waker));
+        }
+        counter.arm(Arc::clone(&wakers[0]));
+        counter.disarm(&wakers[2]);
+        counter.set(1, 0);
+        counter.set(2, 0);
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 1, 0]);
     }
 }

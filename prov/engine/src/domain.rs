@@ -232,9 +232,14 @@ impl<D: Datapath> Domain<D> {
         self.shared.cqs.get(cq.0).front().is_none()
     }
 
-    /// Arms the queue: `waker` is called once, when the next entry is written. `None` disarms.
-    pub fn cq_arm(&mut self, cq: CqId, waker: Option<Arc<dyn Wake>>) {
+    /// Arms the queue: `waker` is called once, when the next entry is written. Any number may be armed; the same one counts once.
+    pub fn cq_arm(&mut self, cq: CqId, waker: Arc<dyn Wake>) {
         self.shared.cqs.get_mut(cq.0).arm(waker);
+    }
+
+    /// Takes an armed waker back.
+    pub fn cq_disarm(&mut self, cq: CqId, waker: &Arc<dyn Wake>) {
+        self.shared.cqs.get_mut(cq.0).disarm(waker);
     }
 
     // ---- counters
@@ -291,9 +296,14 @@ impl<D: Datapath> Domain<D> {
         counter.set(successes, value);
     }
 
-    /// Arms the counter: `waker` is called once, when it changes next. `None` disarms.
-    pub fn cntr_arm(&mut self, cntr: CntrId, waker: Option<Arc<dyn Wake>>) {
+    /// Arms the counter: `waker` is called once, when it changes next. Any number may be armed; the same one counts once.
+    pub fn cntr_arm(&mut self, cntr: CntrId, waker: Arc<dyn Wake>) {
         self.shared.cntrs.get_mut(cntr.0).arm(waker);
+    }
+
+    /// Takes an armed waker back.
+    pub fn cntr_disarm(&mut self, cntr: CntrId, waker: &Arc<dyn Wake>) {
+        self.shared.cntrs.get_mut(cntr.0).disarm(waker);
     }
 
     // ---- address vectors

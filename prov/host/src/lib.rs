@@ -7,11 +7,13 @@
 //! - [`interfaces`]: which addresses this host has, which of them to use, and the routes from them
 //! - [`wait`]: blocking until a datagram, a timer or another thread wakes
 //! - [`fork`]: telling a forked child from its parent
+//! - [`thread`]: a thread of the provider's own
 
 pub mod clock;
 mod datapath;
 pub mod fork;
 pub mod interfaces;
+pub mod thread;
 pub mod wait;
 
 pub use datapath::HostDatapath;

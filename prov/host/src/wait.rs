@@ -86,16 +86,15 @@ impl WaitSet {
     /// # Errors
     /// What `ppoll` says.
     pub fn block(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
-        let timeout = timeout.map(timespec);
-        let limit = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: one live `pollfd`, a live time or null for none, and no signal mask.
-        let ready = unsafe { libc::ppoll(ptr::from_mut(&mut poll), 1, limit, ptr::null()) };
-        if ready >= 0 {
-            return Ok(ready > 0);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
+        wait_for(self.fd(), timeout)
+    }
+
+    /// Blocks until there is a wake-up (true), or the time is over or a signal was handled (false): neither a socket nor the timer counts.
+    ///
+    /// # Errors
+    /// What `ppoll` says.
+    pub fn rest(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        wait_for(self.event.0.as_raw_fd(), timeout)
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
@@ -141,6 +140,19 @@ impl Wake for Event {
         // SAFETY: eight live bytes. A failure means that the counter is full, so readable.
         unsafe { libc::write(self.0.as_raw_fd(), ptr::from_ref(&one).cast(), size_of::<u64>()) };
     }
+}
+
+fn wait_for(fd: RawFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let timeout = timeout.map(timespec);
+    let limit = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: one live `pollfd`, a live time or null for none, and no signal mask.
+    let ready = unsafe { libc::ppoll(ptr::from_mut(&mut poll), 1, limit, ptr::null()) };
+    if ready >= 0 {
+        return Ok(ready > 0);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
 }
 
 fn owned(fd: RawFd) -> io::Result<OwnedFd> {
@@ -223,6 +235,20 @@ mod tests {
         set.remove(socket.as_raw_fd()).expect("removes");
         assert!(!ready(&set));
         assert!(set.remove(socket.as_raw_fd()).is_err(), "not watched any more");
+    }
+
+    #[test]
+    fn rests_until_a_wake_up_whatever_the_sockets_have() {
+        let set = WaitSet::new().expect("opens");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        set.add(socket.as_raw_fd()).expect("adds");
+        socket.send_to(b"x", socket.local_addr().expect("is bound")).expect("sends");
+        assert!(ready(&set));
+        assert!(!set.rest(AT_ONCE).expect("polls"));
+        set.arm(Sleep::Not);
+        assert!(!set.rest(AT_ONCE).expect("polls"));
+        set.waker().wake();
+        assert!(set.rest(PATIENCE).expect("polls"));
     }
 
     #[test]

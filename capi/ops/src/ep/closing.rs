@@ -23,6 +23,8 @@ use crate::{exit, fid, log, notice};
 
 /// Silence after which the user is told what is being waited for.
 const NOTICE_AFTER: Duration = Duration::from_secs(5);
+/// Longest sleep of a closing endpoint: another thread's progress may take the acknowledgement that it waits for, and does not know that somebody does.
+const SLEEP_MAX: Duration = Duration::from_millis(10);
 /// Silence that ends the linger of a process that ended with everything open: it did not close in order, so whoever started it may be waiting.
 const EXIT_SILENCE: Duration = Duration::from_secs(5);
 /// The linger ends after this many times the silence that is allowed in any case: other peers' traffic must not keep an endpoint open for one that is gone.
@@ -158,7 +160,7 @@ impl Linger {
         set.clear();
         set.arm(state.engine.sleep(now));
         let until = if self.noticed { self.allowed } else { self.allowed.min(NOTICE_AFTER) };
-        Ok(Step::Block(until.saturating_sub(silence)))
+        Ok(Step::Block(until.saturating_sub(silence).min(SLEEP_MAX)))
     }
 
     fn block(&self, limit: Duration) -> Result {

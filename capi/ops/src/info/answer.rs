@@ -146,6 +146,7 @@ fn domain(version: u32, asked: &sys::fi_domain_attr) -> DomainAttr {
     }
 }
 
+/// As asked; an application that does not say makes its own progress, so that no thread of ours runs unasked.
 fn progress(asked: sys::fi_progress) -> sys::fi_progress {
     if asked == sys::FI_PROGRESS_UNSPEC { sys::FI_PROGRESS_MANUAL } else { asked }
 }

@@ -90,10 +90,15 @@ fn domain(hints: &Hints<'_>, version: u32) -> Outcome {
     at_most(hints.max_ep_auth_key, 0, "domain_attr.max_ep_auth_key")
 }
 
-/// Progress is made when the application calls; who wants it without calling must look elsewhere.
+/// By the application's calls, or by a thread of ours too.
 fn progress(asked: sys::fi_progress, field: &'static str) -> Outcome {
-    let served =
-        matches!(asked, sys::FI_PROGRESS_UNSPEC | sys::FI_PROGRESS_MANUAL | sys::FI_PROGRESS_CONTROL_UNIFIED);
+    let served = matches!(
+        asked,
+        sys::FI_PROGRESS_UNSPEC
+            | sys::FI_PROGRESS_AUTO
+            | sys::FI_PROGRESS_MANUAL
+            | sys::FI_PROGRESS_CONTROL_UNIFIED
+    );
     require(served, field, u64::from(asked))
 }
 

@@ -381,8 +381,8 @@ fn what_is_not_offered_does_not_match() {
         ("an unknown capability", |asked| asked.info.caps |= 1 << 63),
         ("TAGGED_MULTI_RECV of 2.0", |asked| asked.info.caps |= 1 << 46),
         ("another kind of address", |asked| asked.info.addr_format = sys::FI_ADDR_STR),
-        ("data progress AUTO", |asked| asked.domain.base.data_progress = sys::FI_PROGRESS_AUTO),
-        ("control progress AUTO", |asked| asked.domain.base.control_progress = sys::FI_PROGRESS_AUTO),
+        ("unknown data progress", |asked| asked.domain.base.data_progress = 4),
+        ("unknown control progress", |asked| asked.domain.base.control_progress = 4),
         ("unknown threading", |asked| asked.domain.base.threading = 6),
         ("unknown av_type", |asked| asked.domain.base.av_type = 3),
         ("cq_data_size", |asked| asked.domain.base.cq_data_size = 9),
@@ -437,6 +437,28 @@ fn what_is_not_offered_does_not_match() {
     for (name, change) in table {
         let outcome = Asked::nothing(V1_22).with(change).answer();
         assert_eq!(outcome.map(|answer| answer.infos.len()), Err(Errno::NODATA), "{name}");
+    }
+}
+
+#[test]
+fn progress_is_as_asked_and_manual_unasked() {
+    let (manual, automatic) = (sys::FI_PROGRESS_MANUAL, sys::FI_PROGRESS_AUTO);
+    let unified = sys::FI_PROGRESS_CONTROL_UNIFIED;
+    let table = [
+        ((0, 0), (manual, manual)),
+        ((0, automatic), (manual, automatic)),
+        ((automatic, automatic), (automatic, automatic)),
+        ((automatic, manual), (automatic, manual)),
+        ((unified, 0), (unified, manual)),
+    ];
+    for ((control, data), expected) in table {
+        let asked = Asked::nothing(V1_22).with(|asked| {
+            asked.domain.base.control_progress = control;
+            asked.domain.base.data_progress = data;
+        });
+        let answer = asked.answer().unwrap_or_else(|errno| panic!("({control}, {data}): {errno:?}"));
+        let domain = answer.first().domain;
+        assert_eq!((domain.control_progress, domain.data_progress), expected, "({control}, {data})");
     }
 }
 

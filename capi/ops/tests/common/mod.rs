@@ -2,7 +2,7 @@
 //!
 //! Every test drives endpoints of this process over the loopback interface.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block,
@@ -88,9 +88,21 @@ impl World {
         )
     }
 
+    /// As [`Self::new`], with FI_PROGRESS_AUTO.
+    pub(crate) fn automatic(threading: sys::fi_threading) -> Self {
+        let caps = sys::FI_MSG | sys::FI_TAGGED | sys::FI_DIRECTED_RECV | sys::FI_SOURCE;
+        let info = info(API, c"127.0.0.1", caps, threading);
+        unsafe { (*(*info).domain_attr).data_progress = sys::FI_PROGRESS_AUTO };
+        Self::of(API, info)
+    }
+
     pub(crate) fn with(version: u32, node: &CStr, caps: u64, threading: sys::fi_threading) -> Self {
+        Self::of(version, info(version, node, caps, threading))
+    }
+
+    /// A fabric and a domain as an info says.
+    fn of(version: u32, info: *mut sys::fi_info) -> Self {
         unsafe {
-            let info = info(version, node, caps, threading);
             let mut fabric = null_mut();
             let open = (*rdgram_ops::initialize()).fabric.expect("filled");
             assert_eq!(open((*info).fabric_attr, &mut fabric, null_mut()), 0, "fabric");

@@ -1,0 +1,215 @@
+/*
+ * FI_PROGRESS_AUTO: what needs this process's progress happens while its application computes or sleeps, over
+ * and over, at every threading level; an idle thread costs nothing; it takes no signal, has a name, and is gone
+ * with the domain, at the end of the process, and in a forked child.
+ */
+#include "harness.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+
+enum { ROUNDS = 20, LARGE = 4 << 20, IDLE_MS = 1000 };
+
+static struct node node;
+static struct peer peer;
+
+static void open_automatic(enum fi_threading threading)
+{
+    open_node(&node, &(struct wish){.threading = threading, .data_progress = FI_PROGRESS_AUTO});
+    CHECK(node.info->domain_attr->data_progress == FI_PROGRESS_AUTO, "FI_PROGRESS_AUTO was not granted");
+}
+
+/* Threads of this process by the name of the provider's own. */
+static unsigned own_threads(uint64_t *blocked)
+{
+    unsigned count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL, "%s", strerror(errno));
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        char path[300], line[256];
+        bool ours = false;
+        snprintf(path, sizeof path, "/proc/self/task/%.20s/status", task->d_name);
+        FILE *status = task->d_name[0] != '.' ? fopen(path, "re") : NULL;
+        if (status == NULL)
+            continue;
+        while (fgets(line, sizeof line, status) != NULL) {
+            ours |= strcmp(line, "Name:\trdgram-progress\n") == 0;
+            if (ours)
+                sscanf(line, "SigBlk: %" SCNx64, blocked);
+        }
+        count += ours;
+        fclose(status);
+    }
+    closedir(tasks);
+    return count;
+}
+
+/* ---- two processes: the receiver makes no call of libfabric's until the sender is done ---- */
+
+static void send_to_silent(bool large)
+{
+    static uint8_t out[LARGE];
+    struct fi_context2 context;
+    struct fi_cq_tagged_entry entry;
+    size_t length = large ? LARGE : 64;
+    uint64_t token;
+    hear(&peer, &token, sizeof token);
+    pattern_fill(out, length, token);
+    struct iovec iov = {.iov_base = out, .iov_len = length};
+    struct fi_msg_tagged message = {.msg_iov = &iov, .iov_count = 1, .addr = peer.address, .tag = token, .context = &context};
+    RETRY(&node, fi_tsendmsg(node.ep, &message, FI_COMPLETION | FI_DELIVERY_COMPLETE));
+    completion_of(&node, &context, &entry);
+    tell(&peer, &token, sizeof token);
+}
+
+static void be_silent(uint64_t token, bool large)
+{
+    static uint8_t in[LARGE];
+    struct fi_context2 context;
+    struct fi_cq_tagged_entry entry;
+    size_t length = large ? LARGE : 64;
+    uint64_t answer;
+    RETRY(&node, fi_trecv(node.ep, in, length, NULL, FI_ADDR_UNSPEC, token, 0, &context));
+    tell(&peer, &token, sizeof token);
+    hear(&peer, &answer, sizeof answer); /* blocked in read(2): as good as computing */
+    CHECK(answer == token, "out of step");
+    /* No progress was made by this call: it was all done before. */
+    pattern_check(in, length, token, "message to a silent process");
+    completion_of(&node, &context, &entry);
+}
+
+static int between_processes(enum fi_threading threading)
+{
+    bool first = !start_peer(&peer);
+    open_automatic(threading);
+    introduce(&peer, &node);
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        bool large = i % 2 == 1, mine = (i / 2 % 2 == 0) == first;
+        if (mine)
+            be_silent(100 + i, large);
+        else
+            send_to_silent(large);
+    }
+    meet(&peer, &node);
+    close_node(&node);
+    return finish_peer(&peer);
+}
+
+/* ---- one process ---- */
+
+static void manners(void)
+{
+    uint64_t blocked = 0;
+    CHECK(own_threads(&blocked) == 0, "a thread before there is a domain");
+    open_automatic(FI_THREAD_SAFE);
+    unsigned count = own_threads(&blocked);
+    CHECK(count == 1, "%u threads", count);
+    for (int signal = 1; signal < 32; signal++)
+        if (signal != SIGKILL && signal != SIGSTOP)
+            CHECK(blocked >> (signal - 1) & 1, "the thread takes signal %d", signal);
+    for (int fd = 0; fd < 256; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        CHECK(fd <= 2 || flags < 0 || (flags & FD_CLOEXEC), "descriptor %d stays open across exec", fd);
+    }
+    close_node(&node);
+    count = own_threads(&blocked);
+    CHECK(count == 0, "%u threads after the domain was closed", count);
+}
+
+static void idle(void)
+{
+    struct rusage before, after;
+    struct fi_cq_tagged_entry entry;
+    open_automatic(FI_THREAD_SAFE);
+    fi_addr_t self = insert(&node, node.name);
+    uint64_t word = 1, in;
+    struct fi_context2 context;
+    RETRY(&node, fi_trecv(node.ep, &in, sizeof in, NULL, FI_ADDR_UNSPEC, 1, 0, &context));
+    OK(fi_tinject(node.ep, &word, sizeof word, self, 1));
+    completion_of(&node, &context, &entry);
+    usleep(50000); /* the thread sees that nobody calls any more */
+    getrusage(RUSAGE_SELF, &before);
+    usleep(1000 * IDLE_MS);
+    getrusage(RUSAGE_SELF, &after);
+    /* The kernel's own counts, so other load on the machine does not matter. One switch is this thread's sleep. */
+    long switches = after.ru_nvcsw - before.ru_nvcsw;
+    CHECK(switches < 10, "%ld switches in %d idle ms", switches, IDLE_MS);
+    close_node(&node);
+}
+
+static void ended_by_exit(void)
+{
+    open_automatic(FI_THREAD_DOMAIN);
+    exit(0);
+}
+
+/* The child of a process with such a domain has no such thread; closing there ends at once, and the child may open its own. */
+static void forked(void)
+{
+    uint64_t blocked;
+    open_automatic(FI_THREAD_SAFE);
+    for (int round = 0; round < 5; round++) {
+        int status;
+        pid_t pid = fork();
+        CHECK(pid >= 0, "%s", strerror(errno));
+        if (pid == 0) {
+            begin("child");
+            CHECK(own_threads(&blocked) == 0, "a thread in the child");
+            if (round % 2 == 0)
+                close_node(&node);
+            open_automatic(FI_THREAD_SAFE);
+            CHECK(own_threads(&blocked) == 1, "no thread of the child's own");
+            if (round == 0)
+                close_node(&node);
+            exit(0);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with status 0x%x", (unsigned)status);
+    }
+    CHECK(own_threads(&blocked) == 1, "the parent's thread is gone");
+    close_node(&node);
+}
+
+/* Run one part in a process of its own, so that each begins with nothing opened. */
+static void part(const char *what, void (*body)(void))
+{
+    int status;
+    double start = now_seconds();
+    fflush(NULL);
+    pid_t pid = fork();
+    CHECK(pid >= 0, "%s", strerror(errno));
+    if (pid == 0) {
+        begin(what);
+        body();
+        exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == STATUS_SKIPPED)
+        _exit(STATUS_SKIPPED);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: status 0x%x", what, (unsigned)status);
+    CHECK(now_seconds() - start < 30, "%s: took %.1f s", what, now_seconds() - start);
+}
+
+int main(void)
+{
+    begin("");
+    if (!provider_is_ours())
+        skip("this is about the provider's own thread");
+    setenv("FI_PROVIDER", "rdgram", 1);
+    part("manners", manners);
+    part("idle", idle);
+    part("exit", ended_by_exit);
+    part("fork", forked);
+    enum fi_threading levels[] = {FI_THREAD_SAFE, FI_THREAD_DOMAIN, FI_THREAD_COMPLETION};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        fflush(NULL);
+        pid_t pid = fork();
+        int status;
+        CHECK(pid >= 0, "%s", strerror(errno));
+        if (pid == 0)
+            exit(between_processes(levels[i]));
+        CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "threading %d: status 0x%x", (int)levels[i], (unsigned)status);
+    }
+    return 0;
+}
