@@ -169,14 +169,20 @@ unsafe extern "C" fn control<S: Serialize>(fid: *mut sys::fid, command: c_int, a
 
 /// (successes, errors), after progress. `note` says which of them the application is given.
 fn value<S: Serialize>(cntr: &Cntr<S>, note: impl FnOnce(&mut Seen, (u64, u64))) -> Result<(u64, u64)> {
-    cntr.shared.with(|state| {
+    let mut nap = None;
+    let read = cntr.shared.with(|state| {
         state.progress();
         let value = state.engine.cntr_value(cntr.id);
+        nap = if state.idle.is_news(cntr.id, value) { None } else { state.idle() };
         if let Some(key) = cntr.descriptor.key() {
             state.waits.note_seen(key, |seen| note(seen, value));
         }
         Ok(value)
-    })
+    });
+    if let Some(nap) = nap {
+        nap.take();
+    }
+    read
 }
 
 unsafe extern "C" fn read<S: Serialize>(cntr: *mut sys::fid_cntr) -> u64 {

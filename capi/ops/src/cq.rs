@@ -316,8 +316,19 @@ unsafe extern "C" fn readfrom<S: Serialize, F: Format>(
         // SAFETY: called through the table of this type.
         let cq = unsafe { fid::object::<Cq<S>>(cq) };
         let mut output = Output::<F>::new(buf, count, src_addr, cq.source.is_set());
-        // SAFETY: the application's arrays have room for `count`.
-        let read = cq.shared.with(|state| unsafe { read_now(state, cq.id, &mut output) });
+        let mut nap = None;
+        let read = cq.shared.with(|state| {
+            // SAFETY: the application's arrays have room for `count`.
+            let read = unsafe { read_now(state, cq.id, &mut output) };
+            match read {
+                Ok(None) => nap = state.idle(),
+                _ => state.idle.end(),
+            }
+            read
+        });
+        if let Some(nap) = nap {
+            nap.take();
+        }
         to_c_size(read.and_then(|count| count.ok_or(Errno::AGAIN)))
     })
 }

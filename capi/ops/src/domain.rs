@@ -18,6 +18,7 @@ use crate::ep::EpState;
 use crate::errno::{Errno, Result, to_c};
 use crate::fid::{self, Face, Object};
 use crate::guard::{Bomb, entry};
+use crate::idle::Idle;
 use crate::param::{Progress, settings};
 use crate::progress::{ProgressThread, Reference};
 use crate::wait::Waits;
@@ -41,6 +42,10 @@ pub(crate) struct State {
     reads: u32,
     /// Progress calls of the application so far.
     calls: u64,
+    /// The last of them found something to do.
+    pub(crate) worked: bool,
+    /// Reads in vain.
+    pub(crate) idle: Idle,
 }
 
 impl State {
@@ -48,15 +53,16 @@ impl State {
     pub(crate) fn progress(&mut self) {
         self.reads = 0;
         self.calls = self.calls.wrapping_add(1);
-        self.work();
+        self.worked = self.work();
     }
 
-    /// As [`Self::progress`], for nobody's call.
-    pub(crate) fn work(&mut self) {
-        self.engine.progress();
+    /// As [`Self::progress`], for nobody's call. True when anything happened.
+    pub(crate) fn work(&mut self) -> bool {
+        let worked = self.engine.progress();
         while let Some(notice) = self.engine.poll_notice() {
             notice::tell(&notice);
         }
+        worked
     }
 
     /// How often the application made progress: the progress thread compares.
@@ -315,8 +321,15 @@ impl Attributes {
 }
 
 fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>> {
-    let state =
-        State { engine: Engine::new(), waits: Waits::default(), endpoints: Vec::new(), reads: 0, calls: 0 };
+    let state = State {
+        engine: Engine::new(),
+        waits: Waits::default(),
+        endpoints: Vec::new(),
+        reads: 0,
+        calls: 0,
+        worked: false,
+        idle: Idle::default(),
+    };
     // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
     Arc::new(Shared {

@@ -10,7 +10,7 @@
 //! | `provider`, `info`, `address`, `fabric`, `eq`, `param`, `log` | what a process has one of, and what needs no domain |
 //! | `domain`, `cq`, `cntr`, `poll`, `av`, `mr`, `ep`, `cm` | the objects of a domain |
 //! | `msg`, `tagged`, `transfer` | the data path |
-//! | `wait`, `progress`, `exit` | who wakes whom; the thread of FI_PROGRESS_AUTO; the end of the process |
+//! | `wait`, `idle`, `progress`, `exit` | who wakes whom; reads in vain; the thread of FI_PROGRESS_AUTO; the end of the process |
 //! | `notice` | what the user is told of endpoints on stderr |
 //! | `tostr` | objects in words |
 //! | `stubs` | every slot of what is not offered |
@@ -31,6 +31,7 @@ mod fabric;
 mod fid;
 mod flags;
 mod guard;
+mod idle;
 mod info;
 mod log;
 mod mr;

@@ -61,7 +61,9 @@ impl ProgressThread {
 
 /// Starts the thread of a domain. Its lock must be one that keeps threads apart.
 pub(crate) fn start<S: Serialize>(shared: &Arc<Shared<S>>) -> Result {
-    start_with(shared, State::work)
+    start_with(shared, |state| {
+        state.work();
+    })
 }
 
 /// As [`start`]; `work` is what makes progress.

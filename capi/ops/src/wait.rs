@@ -50,6 +50,8 @@ enum User {
     Application,
     /// The domain's progress thread.
     ProgressThread,
+    /// Any number of threads that nap ([`crate::idle`]): none of them relies on anything but the sockets, and none clears anything.
+    Nappers,
 }
 
 /// Until when a waiter's timer lets it sleep.
@@ -126,6 +128,14 @@ impl Waits {
         self.open(User::ProgressThread, Target::Work)
     }
 
+    /// What threads nap on.
+    pub(crate) fn nap_set(&mut self) -> io::Result<Arc<WaitSet>> {
+        match self.waiters.iter().find(|waiter| waiter.user == User::Nappers) {
+            Some(waiter) => Ok(Arc::clone(&waiter.set)),
+            None => Ok(self.open(User::Nappers, Target::Work)?.1),
+        }
+    }
+
     /// A waiter for one blocked thread alone, until [`State::give_back`].
     fn claim(&mut self, target: Target) -> io::Result<(WaitKey, Arc<WaitSet>)> {
         let Some(spare) = self.waiters.iter_mut().find(|waiter| waiter.user == User::Nobody) else {
@@ -171,7 +181,7 @@ impl Waits {
         let mut ended = false;
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.target == Target::Cq(cq)) {
             match waiter.user {
-                User::Nobody | User::ProgressThread => continue,
+                User::Nobody | User::ProgressThread | User::Nappers => continue,
                 User::Thread => {
                     waiter.signalled = true;
                     ended = true;

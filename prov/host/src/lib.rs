@@ -6,6 +6,7 @@
 //! - [`clock`]: the only clock reads of the provider
 //! - [`interfaces`]: which addresses this host has, which of them to use, and the routes from them
 //! - [`wait`]: blocking until a datagram, a timer or another thread wakes
+//! - [`runqueue`]: how long a thread waited for a processor
 //! - [`fork`]: telling a forked child from its parent
 //! - [`thread`]: a thread of the provider's own
 
@@ -13,6 +14,7 @@ pub mod clock;
 mod datapath;
 pub mod fork;
 pub mod interfaces;
+pub mod runqueue;
 pub mod thread;
 pub mod wait;
 
