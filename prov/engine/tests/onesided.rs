@@ -204,7 +204,7 @@ fn an_atomic_that_fetches_reads_and_writes() {
         let (writes, reads) = (world.b.domain.cntr_open(), world.b.domain.cntr_open());
         world.b.domain.mr_bind_cntr(world.region, writes, CounterEvents::REMOTE_WRITE);
         world.b.domain.mr_bind_cntr(world.region, reads, CounterEvents::REMOTE_READ);
-        let old = std::hint::black_box(vec![7u64]);
+        let old = Vec::from([7u64]);
         let operands: &[u64] = if operation == AtomicOp::Read { &[] } else { &[5] };
         world.atomic(operation, operands, &[], fetch.then_some(&old[..]), 0, 1);
         world.settle();

@@ -11,7 +11,7 @@ use crate::rng::{Rng, mix};
 /// Bytes that nobody may touch, before, between and after the pieces.
 const GUARD_LENGTH: usize = 24;
 /// What untouched memory holds.
-const GUARD: u8 = 0xa5;
+pub const GUARD: u8 = 0xa5;
 /// What memory holds after its operation has ended: sending it, or writing there, shows.
 const POISON: u8 = 0xdd;
 
@@ -80,6 +80,20 @@ impl Buffer {
         for (start, length) in self.pieces.clone() {
             self.bytes_mut()[start..start + length].copy_from_slice(&contents[done..done + length]);
             done += length;
+        }
+    }
+
+    /// Writes bytes at an offset of the pieces, as one.
+    pub fn put(&mut self, offset: usize, contents: &[u8]) {
+        let mut before = 0;
+        for (start, length) in self.pieces.clone() {
+            let from = offset.clamp(before, before + length);
+            let to = (offset + contents.len()).clamp(before, before + length);
+            if from < to {
+                let target = start + from - before..start + to - before;
+                self.bytes_mut()[target].copy_from_slice(&contents[from - offset..to - offset]);
+            }
+            before += length;
         }
     }
 
@@ -191,6 +205,22 @@ mod tests {
             assert!(buffer.is_untouched_outside(0..capacity));
             assert_eq!(buffer.slices().iter().map(UserSlice::len).sum::<usize>(), capacity);
             assert_eq!(named(&expected), (capacity >= 8).then_some(42));
+        }
+    }
+
+    #[test]
+    fn what_was_put_is_gathered() {
+        let mut rng = Rng::new(5, 0);
+        for _ in 0..200 {
+            let mut buffer = Buffer::new(100, rng.size(1..=9), &mut rng);
+            let start = rng.index(100);
+            let contents: Vec<u8> =
+                (0..rng.index(101 - start)).map(|_| rng.bits().to_le_bytes()[0]).collect();
+            let mut expected = vec![GUARD; 100];
+            expected[start..start + contents.len()].copy_from_slice(&contents);
+            buffer.put(start, &contents);
+            assert_eq!(buffer.gather(0..100), expected);
+            assert!(buffer.gaps_are_intact());
         }
     }
 

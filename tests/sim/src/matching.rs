@@ -108,6 +108,7 @@ mod tests {
             outcome: Outcome::Done,
             taken: None,
             submitted: 0,
+            epoch: 0,
         })
     }
 

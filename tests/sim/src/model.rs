@@ -1,11 +1,14 @@
-//! What the applications asked for and what they were told: a record per operation. Plain data and look-ups; the judgement is in `oracle` and `matching`.
+//! What the applications asked for and what they were told: a record per operation. Plain data and look-ups; the judgement is in `oracle`, `remote_oracle` and `matching`.
 
 use std::collections::BTreeSet;
 
 use rdgram_engine::{Cause, OpFlags, Peek, TagMatch};
 
 use crate::buffer::{Buffer, NAMED_LENGTH};
+use crate::fences::Fences;
 use crate::net::Nanos;
+use crate::region::Region;
+use crate::remote::Remote;
 
 /// Index of an operation in the order of submission over the whole run.
 pub type OpId = usize;
@@ -113,6 +116,8 @@ pub struct Message {
     pub taken: Option<Taken>,
     /// When it was submitted.
     pub submitted: Nanos,
+    /// How many fences to the same peer came before it or with it.
+    pub epoch: usize,
 }
 
 /// What a receive or a peek accepts.
@@ -198,6 +203,8 @@ pub enum Op {
     Receive(Receive),
     /// A peek.
     Peek(PeekRecord),
+    /// A one-sided operation.
+    Remote(Box<Remote>),
 }
 
 impl Op {
@@ -207,6 +214,7 @@ impl Op {
             Self::Send(message) => message.life,
             Self::Receive(receive) => receive.life,
             Self::Peek(peek) => peek.life,
+            Self::Remote(remote) => remote.life,
         }
     }
 }
@@ -222,6 +230,10 @@ pub struct Model {
     pub inbound: Vec<[Vec<OpId>; 2]>,
     /// Pairs of lives that have met: the second acknowledged a message that the first sent after the second had been opened.
     pub met: BTreeSet<(LifeId, LifeId)>,
+    /// The regions, in order of opening.
+    pub regions: Vec<Region>,
+    /// Fences, and what is awaited before each.
+    pub fences: Fences,
     order: Order,
 }
 
@@ -263,7 +275,7 @@ impl Model {
         match &self.ops[op] {
             Op::Receive(receive) => (&receive.wanted, receive.posted),
             Op::Peek(peek) => (&peek.wanted, peek.posted),
-            Op::Send(_) => unreachable!("a send takes nothing"),
+            Op::Send(_) | Op::Remote(_) => unreachable!("it takes no message"),
         }
     }
 
@@ -290,14 +302,42 @@ impl Model {
         self.ops[op].life()
     }
 
-    /// A message was acknowledged. If it was sent since its receiver's present life began, only that life can have done so.
-    pub fn meet(&mut self, op: OpId) {
-        let Some(message) = self.message(op) else { return };
-        let Some(receiver) = self.lives.iter().rposition(|life| life.node == message.to) else { return };
-        if message.submitted > self.lives[receiver].opened {
-            let sender = message.life;
+    /// Something that `sender` submitted then was acknowledged. If that was since the receiver's present life began, only that life can have done so.
+    pub fn meet(&mut self, sender: LifeId, to: usize, submitted: Nanos) {
+        let Some(receiver) = self.lives.iter().rposition(|life| life.node == to) else { return };
+        if submitted > self.lives[receiver].opened {
             self.met.insert((sender, receiver));
         }
+    }
+
+    /// The one-sided operation of this name.
+    pub fn remote(&self, op: OpId) -> Option<&Remote> {
+        match self.ops.get(op) {
+            Some(Op::Remote(remote)) => Some(remote),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::remote`].
+    pub fn remote_mut(&mut self, op: OpId) -> Option<&mut Remote> {
+        match self.ops.get_mut(op) {
+            Some(Op::Remote(remote)) => Some(remote),
+            _ => None,
+        }
+    }
+
+    /// All one-sided operations, in order of submission.
+    pub fn remotes(&self) -> impl Iterator<Item = (OpId, &Remote)> {
+        self.ops.iter().enumerate().filter_map(|(op, record)| match record {
+            Op::Remote(remote) => Some((op, &**remote)),
+            _ => None,
+        })
+    }
+
+    /// The open regions of a node.
+    pub fn open_regions(&self, node: usize) -> impl Iterator<Item = (usize, &Region)> {
+        let open = move |(_, region): &(usize, &Region)| region.node == node && region.closed.is_none();
+        self.regions.iter().enumerate().filter(open)
     }
 
     /// A message need not arrive (any more).
@@ -319,9 +359,13 @@ impl Model {
         }
         let lives = &self.lives;
         for record in &mut self.ops {
-            let Op::Send(message) = record else { continue };
-            if message.to == node || lives[message.life].node == node {
-                message.certain = false;
+            let (from, to, certain) = match record {
+                Op::Send(message) => (message.life, message.to, &mut message.certain),
+                Op::Remote(remote) => (remote.life, remote.to, &mut remote.certain),
+                _ => continue,
+            };
+            if to == node || lives[from].node == node {
+                *certain = false;
             }
         }
         for node in 0..self.inbound.len() {

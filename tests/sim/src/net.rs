@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::{BinaryHeap, VecDeque};
 
 use rdgram_engine::{PathError, PathErrorKind};
-use rdgram_wire::Packet;
+use rdgram_wire::{Llp, Packet};
 
 use crate::faults::Faults;
 use crate::rng::{Rng, mix};
@@ -154,7 +154,7 @@ impl Net {
         self.now
     }
 
-    /// A number that depends on every datagram ever sent and its time: equal for equal runs.
+    /// A number that depends on the header of every datagram ever sent, its length and its time: equal for equal runs.
     pub fn digest(&self) -> u64 {
         self.digest
     }
@@ -406,7 +406,9 @@ impl Net {
     fn note(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) {
         let mut digest =
             self.digest ^ self.now ^ (u64::from(source.port()) << 48) ^ (u64::from(destination.port()) << 32);
-        for word in bytes.chunks(8) {
+        digest ^= bytes.len() as u64;
+        // What follows the header may hold addresses of memory, which are others in every run.
+        for word in bytes[..bytes.len().min(Llp::INTEGRITY_OFFSET)].chunks(8) {
             let mut padded = [0; 8];
             padded[..word.len()].copy_from_slice(word);
             digest = (digest.rotate_left(5) ^ u64::from_le_bytes(padded)).wrapping_mul(0x517c_c1b7_2722_0a95);

@@ -51,6 +51,14 @@ pub struct Process {
     pub sends: CntrId,
     /// Counts receives.
     pub receives: CntrId,
+    /// Counts writes and atomics that fetch nothing.
+    pub writes: CntrId,
+    /// Counts reads and atomics that fetch.
+    pub reads: CntrId,
+    /// Counts peers' writes.
+    pub remote_writes: CntrId,
+    /// Counts peers' reads.
+    pub remote_reads: CntrId,
     /// The endpoint's port.
     pub port: PortId,
 }
@@ -70,16 +78,39 @@ impl Process {
         let tx_cq = domain.cq_open(CQ_SIZE);
         let rx_cq = if one_queue { tx_cq } else { domain.cq_open(CQ_SIZE) };
         let av = domain.av_open(8);
-        let (sends, receives) = (domain.cntr_open(), domain.cntr_open());
+        let [sends, receives, writes, reads, remote_writes, remote_reads] =
+            [(); 6].map(|()| domain.cntr_open());
         let ep = domain.ep_open(config, datapath);
         let busy = |_| "a new endpoint is bound already".to_owned();
         domain.ep_bind_cq(ep, tx_cq, Direction::Transmit).map_err(busy)?;
         domain.ep_bind_cq(ep, rx_cq, Direction::Receive).map_err(busy)?;
-        domain.ep_bind_cntr(ep, sends, CounterEvents::SEND).map_err(busy)?;
-        domain.ep_bind_cntr(ep, receives, CounterEvents::RECV).map_err(busy)?;
+        let counters = [
+            (sends, CounterEvents::SEND),
+            (receives, CounterEvents::RECV),
+            (writes, CounterEvents::WRITE),
+            (reads, CounterEvents::READ),
+            (remote_writes, CounterEvents::REMOTE_WRITE),
+            (remote_reads, CounterEvents::REMOTE_READ),
+        ];
+        for (cntr, events) in counters {
+            domain.ep_bind_cntr(ep, cntr, events).map_err(busy)?;
+        }
         domain.ep_bind_av(ep, av).map_err(busy)?;
         domain.ep_enable(ep).map_err(|error| format!("enable: {error:?}"))?;
-        Ok(Self { domain, ep, tx_cq, rx_cq, av, sends, receives, port })
+        Ok(Self {
+            domain,
+            ep,
+            tx_cq,
+            rx_cq,
+            av,
+            sends,
+            receives,
+            writes,
+            reads,
+            remote_writes,
+            remote_reads,
+            port,
+        })
     }
 
     /// Closes everything, in the order that libfabric asks for. The endpoint must not be needed any more.
@@ -90,8 +121,10 @@ impl Process {
         if self.rx_cq != self.tx_cq {
             self.domain.cq_close(self.rx_cq).map_err(busy)?;
         }
-        self.domain.cntr_close(self.sends).map_err(busy)?;
-        self.domain.cntr_close(self.receives).map_err(busy)?;
+        let Self { sends, receives, writes, reads, remote_writes, remote_reads, .. } = self;
+        for cntr in [sends, receives, writes, reads, remote_writes, remote_reads] {
+            self.domain.cntr_close(cntr).map_err(busy)?;
+        }
         self.domain.av_close(self.av).map_err(busy)
     }
 }

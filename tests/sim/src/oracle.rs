@@ -46,6 +46,9 @@ impl Oracle {
     ) -> Result<(), String> {
         self.completions += 1;
         self.last_taken = None;
+        if completion.flags.contains(CompletionFlags::REMOTE_WRITE) {
+            return self.remote_data(model, reader, completion);
+        }
         let op = owner(model, reader, completion.context)?;
         self.judge_success(model, reader, op, completion).map_err(|fault| describe(model, op, &fault))
     }
@@ -103,6 +106,7 @@ impl Oracle {
             Op::Receive(receive) if receive.multi => self.received_into_multi(model, reader, op, completion),
             Op::Receive(_) => self.received(model, reader, op, completion),
             Op::Peek(_) => self.peeked(model, reader, op, completion),
+            Op::Remote(_) => self.remote_success(model, op, completion),
         }
     }
 
@@ -115,8 +119,13 @@ impl Oracle {
         }
         message.outcome = Outcome::Done;
         let buffer = message.buffer.take();
-        if !message.flags.intersects(OpFlags::INJECT | OpFlags::INJECT_COMPLETE) {
-            model.meet(op);
+        let (life, to, submitted, epoch) = (message.life, message.to, message.submitted, message.epoch);
+        let acknowledged = !message.flags.intersects(OpFlags::INJECT | OpFlags::INJECT_COMPLETE);
+        if model.lives[life].node != to {
+            model.fences.end(life, to, epoch, true)?;
+        }
+        if acknowledged {
+            model.meet(life, to, submitted);
         }
         let Some(message) = model.message(op) else { unreachable!("checked by the caller") };
         if message.flags.contains(OpFlags::MATCH_COMPLETE) {
@@ -250,8 +259,10 @@ impl Oracle {
         op: OpId,
         failure: &Failure,
     ) -> Result<(), String> {
-        let by_peer =
-            matches!(failure.cause, Cause::Refused | Cause::Closed | Cause::Restarted | Cause::Unreachable);
+        if let Op::Remote(_) = &model.ops[op] {
+            return self.remote_failure(model, op, failure);
+        }
+        let by_peer = Self::is_of_peer(failure.cause);
         let certain = model.message(op).is_some_and(|message| message.certain);
         if by_peer && (!self.restarts || certain) {
             return Err(format!("failed with {:?}, and its peer is alive", failure.cause));
@@ -261,6 +272,10 @@ impl Oracle {
                 pending(message.outcome)?;
                 message.outcome = Outcome::Failed(failure.cause);
                 let buffer = message.buffer.take();
+                let (life, to, epoch) = (message.life, message.to, message.epoch);
+                if message.flags.contains(OpFlags::COMPLETION) && model.lives[life].node != to {
+                    model.fences.end(life, to, epoch, false)?;
+                }
                 self.retire(buffer)
             }
             (Op::Receive(receive), _) if by_peer && !receive.multi => {
@@ -316,6 +331,11 @@ impl Oracle {
             },
             (_, cause) => Err(format!("failed with {cause:?} for no reason")),
         }
+    }
+
+    /// A peer's end causes such failures.
+    pub(crate) fn is_of_peer(cause: Cause) -> bool {
+        matches!(cause, Cause::Refused | Cause::Closed | Cause::Restarted | Cause::Unreachable)
     }
 
     fn truncated(
@@ -519,7 +539,7 @@ fn describe(model: &Model, op: OpId, fault: &str) -> String {
     format!("operation {op}: {fault}\n  {:?}", model.ops[op])
 }
 
-fn pending(outcome: Outcome) -> Result<(), String> {
+pub(crate) fn pending(outcome: Outcome) -> Result<(), String> {
     if outcome == Outcome::Pending { Ok(()) } else { Err(format!("completed again, after {outcome:?}")) }
 }
 
@@ -551,7 +571,7 @@ fn was_wanted(model: &Model, op: OpId) -> Result<(), String> {
     let Some(message) = model.message(op) else { unreachable!("a send") };
     let origin = model.origin(message);
     let wanted = model.ops.iter().any(|record| match record {
-        Op::Send(_) => false,
+        Op::Send(_) | Op::Remote(_) => false,
         Op::Receive(receive) => {
             model.lives[receive.life].node == message.to && receive.wanted.accepts(origin, message.tag)
         }

@@ -36,13 +36,15 @@ impl World {
             if self.accepted >= self.profile.operations {
                 break;
             }
-            match self.rng.weighted(&[44, 38, 2, 8, 5, 3]) {
+            match self.rng.weighted(&[30, 26, 2, 6, 4, 2, 28, 2]) {
                 0 => self.do_send(node)?,
                 1 => self.do_receive(node)?,
                 2 => self.do_receive_multi(node)?,
                 3 => self.do_peek(node)?,
                 4 => self.do_claimed(node)?,
-                _ => self.do_cancel(node)?,
+                5 => self.do_cancel(node)?,
+                6 => self.do_remote(node)?,
+                _ => self.do_region(node)?,
             }
         }
         Ok(self.accepted > before)
@@ -60,7 +62,12 @@ impl World {
         if self.pending_sends(node) >= SENDS_MAX || inbound >= INBOUND_MAX {
             return Ok(());
         }
-        let (flags, injected) = self.send_flags();
+        let (mut flags, injected) = self.send_flags();
+        match self.rng.weighted(&[88, 8, 4]) {
+            0 => {}
+            1 if !injected => flags |= OpFlags::MATCH_COMPLETE,
+            _ => flags |= OpFlags::FENCE,
+        }
         let length = if injected {
             let most = self.profile.configs[node].inject_max;
             self.length(node).min(most)
@@ -97,8 +104,11 @@ impl World {
         };
         self.sends_pending[node] += usize::from(flags.contains(OpFlags::COMPLETION));
         self.accepted += 1;
+        let life = self.nodes[node].life;
+        let (fenced, awaited) = (flags.contains(OpFlags::FENCE), flags.contains(OpFlags::COMPLETION));
+        let epoch = if to == node { 0 } else { self.model.fences.submit(life, to, fenced, awaited) };
         self.model.add_message(Message {
-            life: self.nodes[node].life,
+            life,
             to,
             tag,
             data,
@@ -109,21 +119,23 @@ impl World {
             outcome: Outcome::Pending,
             taken: None,
             submitted: self.now(),
+            epoch,
         });
         Ok(())
     }
 
     /// Nothing that happened before can end this message's context: neither has its receiver been restarted without the sender having heard of it, nor is it gone.
-    fn is_certain(&self, node: usize, to: usize) -> bool {
+    pub(crate) fn is_certain(&self, node: usize, to: usize) -> bool {
         let (sender, receiver) = (self.nodes[node].life, self.nodes[to].life);
         let restarted = self.model.lives[..receiver].iter().any(|life| life.node == to);
         self.nodes[to].state == State::Up
             && (node == to || !restarted || self.model.met.contains(&(sender, receiver)))
     }
 
-    fn send_flags(&mut self) -> (OpFlags, bool) {
+    /// Flags of every kind of operation: injected or not, with which completion.
+    pub(crate) fn send_flags(&mut self) -> (OpFlags, bool) {
         let mut flags = OpFlags::COMPLETION;
-        let injected = match self.rng.weighted(&[15, 5, 10, 30, 10, 10, 12, 8]) {
+        let injected = match self.rng.weighted(&[15, 5, 10, 35, 10, 12, 13]) {
             0 => {
                 flags = OpFlags::INJECT;
                 true
@@ -138,7 +150,6 @@ impl World {
                     4 => flags |= OpFlags::INJECT_COMPLETE,
                     5 => flags |= OpFlags::TRANSMIT_COMPLETE,
                     6 => flags |= OpFlags::DELIVERY_COMPLETE,
-                    7 => flags |= OpFlags::MATCH_COMPLETE,
                     _ => {}
                 }
                 false
@@ -167,7 +178,7 @@ impl World {
     }
 
     /// Lengths cluster where the engine changes its ways.
-    fn length(&mut self, node: usize) -> usize {
+    pub(crate) fn length(&mut self, node: usize) -> usize {
         let config = &self.profile.configs[node];
         let (inject, eager, staging) =
             (config.inject_max, config.eager_max, config.transport.staging_max as usize);
@@ -470,6 +481,9 @@ impl World {
             }
             Op::Receive(_) => false,
             Op::Peek(peek) => !matches!(peek.stage, Stage::Ended),
+            Op::Remote(remote) => {
+                remote.outcome == Outcome::Pending && remote.flags.contains(OpFlags::COMPLETION)
+            }
         }
     }
 
@@ -521,7 +535,10 @@ impl World {
                 self.nodes[node].posted.retain(|posted| *posted != op);
             }
             Op::Peek(PeekRecord { stage: Stage::Claimed(_), .. }) => self.nodes[node].claims.push(op),
-            Op::Send(_) | Op::Receive(_) | Op::Peek(_) => {}
+            Op::Remote(remote) if remote.flags.contains(OpFlags::COMPLETION) => {
+                self.remotes_pending[node] -= 1
+            }
+            Op::Send(_) | Op::Receive(_) | Op::Peek(_) | Op::Remote(_) => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::node::{Node, Process, State};
 use crate::oracle::{Oracle, Reader};
 use crate::profile::{Event, Profile};
 use crate::reference::Reference;
+use crate::remote_oracle;
 use crate::rng::Rng;
 
 /// Virtual time within which everything ends once the faults are over: a few backed-off timeouts of a second each, and the transfer of what is left at a small window.
@@ -88,6 +89,8 @@ pub struct World {
     pub(crate) trace: bool,
     /// Sends of each node whose completion is awaited.
     pub(crate) sends_pending: Vec<usize>,
+    /// One-sided operations of each node whose completion is awaited.
+    pub(crate) remotes_pending: Vec<usize>,
     seed: u64,
     faults: Faults,
     next_event: usize,
@@ -115,6 +118,7 @@ impl World {
             accepted: 0,
             trace: options.trace,
             sends_pending: vec![0; profile_nodes],
+            remotes_pending: vec![0; profile_nodes],
             seed,
             faults,
             next_event: 0,
@@ -151,8 +155,11 @@ impl World {
 
     fn finish(&mut self) -> Result<Summary, String> {
         matching::judge(&self.model)?;
+        remote_oracle::judge_all(&self.model)?;
         for node in 0..self.nodes.len() {
             self.check_counters(node)?;
+            self.check_remote_counters(node)?;
+            self.close_regions(node)?;
             if let Some(process) = self.nodes[node].process.take() {
                 add_stats(&mut self.stats, &process.domain.ep_stats(process.ep));
                 process.close()?;
@@ -318,6 +325,7 @@ impl World {
         this.reference = Reference::default();
         this.wake_at = now;
         self.model.lives.push(Life { node, opened: now, ended: false });
+        self.open_first_regions(node)?;
         let mut peers: Vec<usize> = (0..self.profile.nodes).collect();
         while !peers.is_empty() {
             let peer = peers.swap_remove(self.rng.index(peers.len()));
@@ -370,6 +378,7 @@ impl World {
         this.posted.clear();
         this.claims.clear();
         self.sends_pending[node] = 0;
+        self.remotes_pending[node] = 0;
         this.silent_until = 0;
         this.wake_at = now;
         if graceful {
@@ -377,7 +386,8 @@ impl World {
             if let Some(process) = &mut this.process {
                 process.domain.ep_shutdown(process.ep);
             }
-            return Ok(());
+            // From now on nobody may touch its memory, although its endpoint still answers.
+            return self.close_regions(node);
         }
         this.process = None;
         this.state = State::Down { until: now + gap };
@@ -393,16 +403,16 @@ impl World {
             this.wake_at = now + self.rng.below(self.profile.pace) + 1;
             return Ok(());
         }
-        let process = this.process.take();
         this.state = State::Down { until: now + gap };
         this.wake_at = now + gap;
-        process.map_or(Ok(()), Process::close)?;
+        self.nodes[node].process.take().map_or(Ok(()), Process::close)?;
         self.abandon(node)
     }
 
     /// The engine of a node's last life is gone: its buffers are the application's again.
     fn abandon(&mut self, node: usize) -> Result<(), String> {
         let life = self.nodes[node].life;
+        self.close_regions(node)?;
         for op in 0..self.model.ops.len() {
             if self.model.ops[op].life() != life {
                 continue;
@@ -424,6 +434,12 @@ impl World {
                     Stage::Claiming(buffer) => buffer,
                     _ => None,
                 },
+                Op::Remote(remote) => {
+                    if remote.outcome == Outcome::Pending {
+                        remote.outcome = Outcome::Abandoned;
+                    }
+                    remote.buffer.take()
+                }
             };
             self.oracle.retire(buffer)?;
         }
