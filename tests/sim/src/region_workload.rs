@@ -9,7 +9,7 @@ use crate::remote_oracle::{count_at_region, count_at_target, count_of_life, judg
 use crate::world::World;
 
 /// What peers may do with most regions.
-pub const BOTH: Access = Access::REMOTE_READ.union(Access::REMOTE_WRITE);
+pub(crate) const BOTH: Access = Access::REMOTE_READ.union(Access::REMOTE_WRITE);
 
 impl World {
     /// Opens the regions of a new life.
