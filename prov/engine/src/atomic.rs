@@ -1,5 +1,6 @@
 //! Atomic operations, both sides. A request carries its operands, takes a number in the sequence of messages, and is executed at the target when its turn comes, exactly once; an explicit answer completes it.
 
+use rdgram_proto::{Defect, planted};
 use rdgram_wire::{Control, Segment};
 
 use crate::atomic_op::{AtomicOp, Datatype, ELEMENT_MAX, atomic_is_defined, combine};
@@ -97,33 +98,12 @@ impl Core {
 
     /// A peer's atomic: kept until its turn, with its operands.
     pub(crate) fn on_atomic(&mut self, peer: PeerId, segment: &Segment, payload: &[u8], shared: &mut Shared) {
-        let Segment::ExtendedAtomic {
-            msn,
-            operation,
-            datatype,
-            fetch,
-            compare,
-            message_id,
-            sink_stag,
-            count,
-            key,
-            offset,
-        } = *segment
-        else {
-            return;
-        };
+        let Segment::ExtendedAtomic { msn, message_id, .. } = *segment else { return };
+        let Some(request) = request_of(segment, payload) else { return };
         let Some(entry) = self.message_of(peer, msn, message_id, 0) else { return };
         if self.rxs[entry].started {
             return;
         }
-        let size = Datatype::from_number(u32::from(datatype)).map_or(0, Datatype::size) as u64;
-        let request = AtomicRequest {
-            code: AtomicCode { operation, datatype, compare, count },
-            fetch,
-            sink_stag,
-            remote: RemoteSlice { key, offset, length: u64::from(count) * size },
-            operands: payload.len(),
-        };
         let mut block =
             if payload.len() <= 2 * ATOMIC_MAX { self.injected.take(payload.len()) } else { None };
         if let Some(block) = &mut block {
@@ -133,6 +113,10 @@ impl Core {
         rx.started = true;
         rx.atomic = Some(request);
         rx.staging = block;
+        if planted(Defect::AtomicOutOfOrder) && msn != self.peer(peer).rx_msn {
+            let block = self.rxs[entry].staging.take();
+            self.carry_out(peer, message_id, &request, block, shared);
+        }
         if msn == self.peer(peer).rx_msn {
             self.advance_order(peer);
             self.arrive(entry, shared);
@@ -145,6 +129,24 @@ impl Core {
         let rx = &mut self.rxs[key];
         let (peer, message_id) = (rx.peer, rx.message_id);
         let block = rx.staging.take();
+        self.forget_open(key);
+        self.release_rx(key);
+        if planted(Defect::AtomicOutOfOrder) && block.is_none() {
+            // It was executed when it came.
+            return;
+        }
+        self.carry_out(peer, message_id, &request, block, shared);
+    }
+
+    /// Executes an atomic and answers it. Its operands are in `block`, if there was memory for them.
+    fn carry_out(
+        &mut self,
+        peer: PeerId,
+        message_id: u32,
+        request: &AtomicRequest,
+        block: Option<Box<[u8]>>,
+        shared: &mut Shared,
+    ) {
         let mut old = [0; ATOMIC_MAX];
         let outcome = match &block {
             Some(block) => {
@@ -156,11 +158,9 @@ impl Core {
         if let Some(block) = block {
             self.injected.put(block);
         }
-        self.forget_open(key);
-        self.release_rx(key);
         match outcome {
             Ok(region) => {
-                self.answer_atomic(peer, message_id, &request, &old);
+                self.answer_atomic(peer, message_id, request, &old);
                 self.report_executed(region, request.fetch, shared);
             }
             Err(cause) => self.nack(peer, message_id, cause),
@@ -191,6 +191,32 @@ impl Core {
         let events = if fetch { CounterEvents::REMOTE_READ } else { CounterEvents::REMOTE_WRITE };
         self.count(shared, events, false);
         shared.count_region(Some(region), events);
+    }
+}
+
+/// What a segment asks for.
+fn request_of(segment: &Segment, payload: &[u8]) -> Option<AtomicRequest> {
+    let Segment::ExtendedAtomic {
+        operation, datatype, fetch, compare, sink_stag, count, key, offset, ..
+    } = *segment
+    else {
+        return None;
+    };
+    let size = Datatype::from_number(u32::from(datatype)).map_or(0, Datatype::size) as u64;
+    Some(AtomicRequest {
+        code: AtomicCode { operation, datatype, compare, count },
+        fetch,
+        sink_stag,
+        remote: RemoteSlice { key, offset, length: u64::from(count) * size },
+        operands: payload.len(),
+    })
+}
+
+/// The planted defect: a duplicate is as good as the original.
+pub(crate) fn execute_duplicate(segment: &Segment, payload: &[u8], shared: &Shared) {
+    if let Some(request) = request_of(segment, payload) {
+        // Whether it can be executed is of no interest.
+        let _ = execute(request.code, request.fetch, request.remote, payload, &mut [0; ATOMIC_MAX], shared);
     }
 }
 

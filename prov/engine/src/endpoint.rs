@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 
-use rdgram_proto::{Context, Credit, Instant, Local, Moment, PollGap};
+use rdgram_proto::{Context, Credit, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
 use crate::cq::Entry;
@@ -477,6 +477,9 @@ impl Core {
 
     /// What a packet's token needs to be built again is still there.
     pub(crate) fn token_lives(&self, token: &Token) -> bool {
+        if planted(Defect::AnswerLost) && matches!(token, Token::Response { .. }) {
+            return false;
+        }
         token
             .operation()
             .is_none_or(|tx| self.txs.get(tx).is_some_and(|entry| entry.stage != TxStage::Withdrawn))

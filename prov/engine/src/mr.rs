@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rdgram_proto::{Defect, planted};
+
 use crate::domain::{Access, DuplicateKey, Region};
 use crate::mem::{self, UserSlice};
 use crate::types::{Cause, CntrId, CounterEvents, MrId, RemoteSlice};
@@ -93,7 +95,7 @@ impl MrTable {
         };
         let offset = remote.offset.checked_sub(base).ok_or(Cause::OutOfRange)?;
         let end = offset.checked_add(remote.length).ok_or(Cause::OutOfRange)?;
-        if end > size {
+        if end > size + u64::from(planted(Defect::BoundsOffByOne)) {
             return Err(Cause::OutOfRange);
         }
         Ok(Place {

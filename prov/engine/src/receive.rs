@@ -2,9 +2,10 @@
 
 use core::net::SocketAddr;
 
-use rdgram_proto::{Death, Event, Incarnation, Moment, PeerFault, Verdict, supersedes};
+use rdgram_proto::{Death, Defect, Event, Incarnation, Moment, PeerFault, Verdict, planted, supersedes};
 use rdgram_wire::{Body, Control, Flags, Kind, Llp, Malformed, Packet, Reset, ResetReason, Segment};
 
+use crate::atomic::execute_duplicate;
 use crate::datapath::{Datagram, PathError, PathErrorKind};
 use crate::domain::Shared;
 use crate::endpoint::{Core, State};
@@ -106,6 +107,9 @@ impl Core {
         let verdict = context.on_packet(at, llp, packet.syn.as_ref(), datagram.congestion_experienced);
         match (verdict, &packet.body) {
             (Verdict::Accept, Body::Data { segment, payload }) => self.place(peer, segment, payload, shared),
+            (Verdict::Duplicate, Body::Data { segment, payload }) if planted(Defect::AtomicRepeated) => {
+                execute_duplicate(segment, payload, shared);
+            }
             (Verdict::Duplicate, _) => self.stats.rx_duplicates += 1,
             (Verdict::NotData, Body::Ack(ack)) => context.on_ack(at, llp, ack),
             (Verdict::NotData, Body::Close) => context.on_close(at),

@@ -3,6 +3,7 @@
 //! A write's packets name their place, so they are placed as they come, and the packet acknowledgement completes the write. A read is a request, answered by packets for the initiator's sink. What the target
 //! refuses (key, permission, bounds) comes back as NACK, which is counted with RNR: no acknowledgement completes an operation that was refused (protocol.md section 5).
 
+use rdgram_proto::{Defect, planted};
 use rdgram_wire::{Control, Segment};
 
 use crate::datapath::Datapath;
@@ -199,7 +200,12 @@ impl Core {
         mem::scatter(place.slices, place.offset, payload);
         let end = if last { Some(remote) } else { None };
         match self.note_written(peer, message_id, total, payload.len(), end) {
-            Noted::Whole(end) => self.report_written(peer, end.unwrap_or(remote), data, total, shared),
+            Noted::Whole(end) => {
+                self.report_written(peer, end.unwrap_or(remote), data, total, shared);
+                if planted(Defect::CountedTwice) && total > payload.len() as u64 {
+                    self.count(shared, CounterEvents::REMOTE_WRITE, false);
+                }
+            }
             Noted::Part => {}
             Noted::TooMany => self.nack(peer, message_id, Cause::NoMemory),
         }
@@ -232,6 +238,13 @@ impl Core {
         let write = &mut writes[newest];
         write.received += bytes as u64;
         write.end = write.end.or(end);
+        if planted(Defect::WriteReportedAtLastPacket) {
+            if write.end.is_some() {
+                write.received = total;
+            } else {
+                write.received = write.received.min(total - 1);
+            }
+        }
         if write.received < total {
             return Noted::Part;
         }
@@ -340,7 +353,7 @@ impl Core {
             _ => nack::OPERATION,
         };
         if let Some(context) = self.context_mut(peer) {
-            let index = context.note_refusal();
+            let index = if planted(Defect::NackNotCounted) { 0 } else { context.note_refusal() };
             self.peer_mut(peer).control.push_back(Control::Nack { message_id, index, code });
             self.make_ready(peer);
         }
@@ -394,7 +407,8 @@ impl Core {
         }
         mem::scatter(&tx.sink, usize::try_from(offset).expect("below the length of a buffer"), payload);
         tx.received += length;
-        tx.answered = tx.received == tx.length;
+        tx.answered = tx.received == tx.length
+            || (planted(Defect::ReadDoneAtLastPacket) && offset + length == tx.length);
         self.finish_tx_if_done(key, shared);
     }
 
@@ -416,6 +430,9 @@ impl Core {
     pub(crate) fn forget_region(&mut self, region: MrId) {
         let answers = self.txs.keys_where(|tx| tx.stage == TxStage::Responding && tx.region == Some(region));
         for key in answers {
+            if planted(Defect::ClosedRegionRead) {
+                continue;
+            }
             if self.txs[key].slices.is_empty() {
                 // An answer without bytes goes its way; but the region's name may soon be another's.
                 self.txs[key].region = None;

@@ -2,6 +2,8 @@
 //!
 //! An entry's value survives `release`, so that what it owns (a vector's capacity) is used again: that is what keeps the steady state free of allocation.
 
+use rdgram_proto::{Defect, planted};
+
 /// Entries per chunk.
 const CHUNK: usize = 64;
 /// Bits of a key that are the index; the rest is the generation.
@@ -71,16 +73,22 @@ impl<T: Default> Slab<T> {
         self.free.push(key.0 & INDEX_MASK);
     }
 
+    /// Whether `entry` is in use by the name of `key`.
+    fn is_named(entry: &Entry<T>, key: Key) -> bool {
+        let same = u32::from(entry.generation) == key.0 >> INDEX_BITS || planted(Defect::GenerationIgnored);
+        entry.used && same
+    }
+
     /// The entry, if `key` names one in use: any bits may be asked for.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let entry = self.chunks.get(key.index() / CHUNK)?.get(key.index() % CHUNK)?;
-        (entry.used && u32::from(entry.generation) == key.0 >> INDEX_BITS).then_some(&entry.value)
+        Self::is_named(entry, key).then_some(&entry.value)
     }
 
     /// As `get`.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.chunks.get_mut(key.index() / CHUNK)?.get_mut(key.index() % CHUNK)?;
-        (entry.used && u32::from(entry.generation) == key.0 >> INDEX_BITS).then_some(&mut entry.value)
+        Self::is_named(entry, key).then_some(&mut entry.value)
     }
 
     /// Entries in use.

@@ -41,11 +41,33 @@ pub enum Defect {
     SelfSendReorder,
     /// Engine: a long message is written over the end of the buffer.
     TruncateOverrun,
+    /// Engine: a duplicate of an atomic is executed again.
+    AtomicRepeated,
+    /// Engine: atomics are executed as they arrive.
+    AtomicOutOfOrder,
+    /// Engine: a write is reported with its last packet, whatever is missing before it.
+    WriteReportedAtLastPacket,
+    /// Engine: answers go on after their region was closed.
+    ClosedRegionRead,
+    /// Engine: a NACK does not count as a refusal.
+    NackNotCounted,
+    /// Engine: an access may reach one byte beyond its region.
+    BoundsOffByOne,
+    /// Engine: a fenced operation waits for nothing.
+    FenceIgnored,
+    /// Engine: the answer of an atomic is not sent again.
+    AnswerLost,
+    /// Engine: a write of several packets counts twice.
+    CountedTwice,
+    /// Engine: a read completes with the last packet of its answer, whatever is missing before it.
+    ReadDoneAtLastPacket,
+    /// Engine: a message id is taken for any operation that has the same entry.
+    GenerationIgnored,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 29] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -64,6 +86,17 @@ impl Defect {
         Self::PoolLeak,
         Self::SelfSendReorder,
         Self::TruncateOverrun,
+        Self::AtomicRepeated,
+        Self::AtomicOutOfOrder,
+        Self::WriteReportedAtLastPacket,
+        Self::ClosedRegionRead,
+        Self::NackNotCounted,
+        Self::BoundsOffByOne,
+        Self::FenceIgnored,
+        Self::AnswerLost,
+        Self::CountedTwice,
+        Self::ReadDoneAtLastPacket,
+        Self::GenerationIgnored,
     ];
 }
 

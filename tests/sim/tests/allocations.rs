@@ -7,7 +7,10 @@ use std::rc::Rc;
 
 use core::time::Duration;
 
-use rdgram_engine::{EpConfig, FiAddr, Match, OpFlags, RecvOp, SendOp, TagMatch, TraceEvent, UserSlice};
+use rdgram_engine::{
+    Access, AtomicArgs, AtomicOp, Datatype, EpConfig, FiAddr, Match, OpFlags, RecvOp, Region, RemoteSlice,
+    RmaKind, RmaOp, SendOp, TagMatch, TraceEvent, UserSlice,
+};
 use rdgram_sim::faults::Faults;
 use rdgram_sim::net::Net;
 use rdgram_sim::node::Process;
@@ -84,6 +87,44 @@ impl Pair {
         }
     }
 
+    /// Writes a region of the other side, or reads it, and waits for the end.
+    fn access(&mut self, from: usize, kind: RmaKind, memory: &[UserSlice]) {
+        let length = memory.iter().map(UserSlice::len).sum::<usize>() as u64;
+        let operation = RmaOp {
+            kind,
+            destination: self.peers[from],
+            slices: memory,
+            remote: &[RemoteSlice { key: KEY, offset: 0, length }],
+            data: (kind == RmaKind::Write).then_some(1),
+            context: 3,
+            flags: OpFlags::COMPLETION,
+        };
+        let process = &mut self.sides[from];
+        process.domain.rma(process.ep, &operation).expect("accepted");
+        let mut left = 1 + usize::from(kind == RmaKind::Write);
+        while left > 0 {
+            left -= self.turn();
+        }
+    }
+
+    /// Adds to a region of the other side, with or without a result, and waits for the end.
+    fn add(&mut self, from: usize, operands: &[UserSlice], result: Option<&[UserSlice]>) {
+        let operation = AtomicArgs {
+            destination: self.peers[from],
+            operation: AtomicOp::Sum,
+            datatype: Datatype::Uint64,
+            operands,
+            compare: &[],
+            result,
+            remote: RemoteSlice { key: KEY, offset: 0, length: operands[0].len() as u64 },
+            context: 4,
+            flags: OpFlags::COMPLETION,
+        };
+        let process = &mut self.sides[from];
+        process.domain.atomic(process.ep, &operation).expect("accepted");
+        while self.turn() == 0 {}
+    }
+
     /// Time passes, both sides make progress. Returns the completions read.
     fn turn(&mut self) -> usize {
         let mut net = self.net.borrow_mut();
@@ -123,6 +164,73 @@ fn allocations(faults: Faults, length: usize, flags: OpFlags, rounds: usize) -> 
         pair.transfer(round % 2, &source, &target, flags);
     }
     ALLOCATIONS.get() - before
+}
+
+/// Key of each side's region.
+const KEY: u64 = 0x1234_5678_9abc_def0;
+
+/// Allocations of `rounds` one-sided operations, after as many that warm everything up.
+fn one_sided(
+    faults: Faults,
+    length: usize,
+    rounds: usize,
+    operate: impl Fn(&mut Pair, usize, &[UserSlice; 2]),
+) -> u64 {
+    let mut pair = Pair::new(faults);
+    let mut regions = [vec![0_u8; length], vec![0_u8; length]];
+    for (process, region) in pair.sides.iter_mut().zip(&mut regions) {
+        // SAFETY: the region outlives the pair, and nothing else touches it.
+        let slices = vec![unsafe { UserSlice::new(region.as_mut_ptr(), length) }];
+        let access = Access::REMOTE_READ | Access::REMOTE_WRITE;
+        let region = Region { slices, access, virtual_addresses: false };
+        process.domain.mr_open(region, Some(KEY)).expect("the key is free");
+    }
+    let mut memory = vec![0_u8; 2 * length];
+    let (one, other) = memory.split_at_mut(length);
+    // SAFETY: both outlive the pair's operations, which `operate` waits for, and nothing else touches them meanwhile.
+    let one = unsafe { UserSlice::new(one.as_mut_ptr(), length) };
+    // SAFETY: as above.
+    let other = unsafe { UserSlice::new(other.as_mut_ptr(), length) };
+    let mut before = 0;
+    for round in 0..2 * rounds {
+        if round == rounds {
+            before = ALLOCATIONS.get();
+        }
+        operate(&mut pair, round % 2, &[one, other]);
+    }
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn writes_and_reads_allocate_nothing() {
+    for (length, rounds) in [(8, 2_000), (5_000, 2_000), (1 << 20, 60)] {
+        for kind in [RmaKind::Write, RmaKind::Read] {
+            let operate = |pair: &mut Pair, from: usize, memory: &[UserSlice; 2]| {
+                pair.access(from, kind, &memory[..1]);
+            };
+            assert_eq!(one_sided(Faults::none(), length, rounds, operate), 0, "{kind:?} of {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn atomics_allocate_nothing() {
+    for fetch in [false, true] {
+        let operate = |pair: &mut Pair, from: usize, memory: &[UserSlice; 2]| {
+            pair.add(from, &memory[..1], fetch.then_some(&memory[1..]));
+        };
+        assert_eq!(one_sided(Faults::none(), 64, 2_000, operate), 0, "fetching: {fetch}");
+    }
+}
+
+#[test]
+fn losses_of_one_sided_operations_allocate_nothing() {
+    let faults = Faults { loss: 20_000, ..Faults::none() };
+    let operate = |pair: &mut Pair, from: usize, memory: &[UserSlice; 2]| {
+        pair.access(from, RmaKind::Write, &memory[..1]);
+        pair.access(from, RmaKind::Read, &memory[1..]);
+    };
+    assert_eq!(one_sided(faults, 60_000, 2_000, operate), 0);
 }
 
 #[test]
