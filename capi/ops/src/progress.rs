@@ -254,7 +254,12 @@ mod tests {
             refusals: 0,
         };
         assert_eq!(attendance.look(false), Ok(Step::Block), "nobody else does");
-        let call = || shared.with(|state| Ok(state.progress()));
+        let call = || {
+            shared.with(|state| {
+                state.progress();
+                Ok(())
+            })
+        };
         call().expect("usable");
         assert_eq!(attendance.look(true), Ok(Step::Away));
         assert!(
@@ -293,7 +298,11 @@ mod tests {
             while !shared.with(|state| Ok(state.waits.any_thread())).expect("usable") {
                 std::thread::yield_now();
             }
-            shared.with(|state| Ok(state.engine.cntr_add(cntr, 1))).expect("usable");
+            let added = shared.with(|state| {
+                state.engine.cntr_add(cntr, 1);
+                Ok(())
+            });
+            added.expect("usable");
             assert_eq!(blocked.join().expect("no panic"), Ok(Some(())));
         });
         assert_eq!(stop(&shared), Reference::Returned);

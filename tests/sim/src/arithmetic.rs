@@ -80,6 +80,9 @@ fn class(datatype: Datatype) -> Class {
         Uint8 | Uint16 | Uint32 | Uint64 | Uint128 => Class::Unsigned,
         Float | Double => Class::Real,
         FloatComplex | DoubleComplex => Class::Complex,
+        LongDouble | LongDoubleComplex => {
+            unreachable!("nothing here computes with it, and the workload issues none")
+        }
     }
 }
 
