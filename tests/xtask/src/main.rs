@@ -6,6 +6,7 @@
     reason = "the rule that time is an argument is the provider's; this tool times the commands it runs"
 )]
 
+mod bench;
 mod bindings;
 mod command;
 mod cross;
@@ -45,6 +46,8 @@ enum Task {
     /// Run an MPI program over rdgram, `cargo xtask mpi -n 2 -- ./program arguments`, or suites of tests with
     /// one MPI or all: `cargo xtask mpi --mpi openmpi-5 --suite verify`.
     Mpi(mpi::Options),
+    /// Measure rdgram beside libfabric's other providers and bare UDP, and compare with the targets.
+    Bench(bench::Options),
     /// Two hosts on this machine, as network namespaces (needs root).
     Netns(netns::Options),
     /// Regenerate the checked-in libfabric bindings, or check that they are current.
@@ -67,6 +70,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Demo => demo::run(&layout),
         Task::Test(options) => stage::run(&layout, &options),
         Task::Mpi(options) => mpi::run(&layout, &options),
+        Task::Bench(options) => bench::run(&layout, &options),
         Task::Netns(options) => netns::run(&layout, &options),
         Task::Bindings(options) => bindings::run(&layout, &options),
     }

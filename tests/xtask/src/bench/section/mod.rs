@@ -1,0 +1,123 @@
+//! The sections of the bench: each measures one subject, all contenders taking turns round by round.
+//! A section decides what is run and what is kept; it judges nothing.
+
+mod collectives;
+mod cost;
+mod limits;
+mod loss;
+mod peers;
+mod point_to_point;
+mod same_host;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::session::{Contender, Run, Session};
+use super::site::Site;
+use crate::imb::{self, Row};
+use crate::mpi::{PEER, RDGRAM};
+
+/// The provider that most targets compare with.
+pub(crate) const TCP: &str = "tcp";
+/// The other provider over UDP; it hangs at times.
+pub(crate) const RXD: &str = "udp;ofi_rxd";
+/// Reports call the raw sockets so.
+pub(crate) const RAW_UDP: &str = "raw UDP";
+/// As [`RAW_UDP`], with the address given at every send.
+pub(crate) const RAW_UDP_UNCONNECTED: &str = "raw UDP, unconnected";
+/// As [`RAW_UDP`], one datagram per send.
+pub(crate) const RAW_UDP_SINGLE: &str = "raw UDP, single datagrams";
+/// As [`RAW_UDP`], with the socket buffers of an untouched system.
+pub(crate) const RAW_UDP_STOCK: &str = "raw UDP, stock buffers";
+/// This project's provider with such socket buffers.
+pub(crate) const RDGRAM_STOCK: &str = "rdgram, stock buffers";
+/// Copying within one process.
+pub(crate) const MEMCPY: &str = "memcpy";
+/// The name of the place where that is measured.
+pub(crate) const MEMORY: &str = "memory";
+
+pub(crate) use limits::{INCAST_BYTES, SENDERS};
+pub(crate) use same_host::SHM;
+
+/// `net.core.rmem_max` of an untouched system.
+const STOCK_BUFFER: &str = "212992";
+
+/// A subject to measure.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// As it is named on the command line.
+    pub(crate) name: &'static str,
+    /// What it measures.
+    pub(crate) about: &'static str,
+    /// Measure it.
+    pub(crate) run: fn(&mut Session<'_>, &Sites) -> Result<()>,
+}
+
+/// The sites that exist here.
+#[derive(Debug)]
+pub(crate) struct Sites {
+    /// This host.
+    pub(crate) loopback: Site,
+    /// Two hosts with a clean link, for each MTU; none where namespaces cannot be made.
+    pub(crate) hosts: Vec<Site>,
+}
+
+/// All of them; the short form leaves out what comes last when its time is up.
+pub(crate) const SECTIONS: &[Section] = &[
+    Section {
+        name: "latency",
+        about: "latency, bandwidth and message rate of two ranks, and the floors",
+        run: point_to_point::run,
+    },
+    Section {
+        name: "loss",
+        about: "1 MiB messages under loss, of datagrams and of whole trains",
+        run: loss::run,
+    },
+    Section { name: "peers", about: "memory, descriptors and first contact of many peers", run: peers::run },
+    Section { name: "limits", about: "socket buffers of an untouched system, and incast", run: limits::run },
+    Section { name: "collectives", about: "Allreduce, Alltoall, Barrier", run: collectives::run },
+    Section { name: "cost", about: "processor time per GB and per million messages", run: cost::run },
+    Section { name: "same-host", about: "against shared memory", run: same_host::run },
+];
+
+impl Sites {
+    fn all(&self) -> impl Iterator<Item = &Site> {
+        std::iter::once(&self.loopback).chain(&self.hosts)
+    }
+
+    /// Where one link is enough: the first two hosts, or this one.
+    fn main(&self) -> &Site {
+        self.hosts.first().unwrap_or(&self.loopback)
+    }
+
+    /// This host and the first two.
+    fn first_two(&self) -> impl Iterator<Item = &Site> {
+        self.all().take(2)
+    }
+}
+
+/// Everybody, or only those that most targets are about.
+fn contenders(session: &Session<'_>, all: bool) -> Result<Vec<Contender>> {
+    session.contenders(if all { &[RDGRAM, TCP, PEER, RXD] } else { &[RDGRAM, TCP] })
+}
+
+/// A run of IMB-MPI1.
+fn imb_run<'a>(session: &'a Session<'_>, ranks: u32, seconds: u64, arguments: &[&str]) -> Run<'a> {
+    let mut all = vec!["-npmin".to_owned(), ranks.to_string()];
+    all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    Run { program: &session.mpi.imb, arguments: all, ranks, seconds, count_drops: false }
+}
+
+/// The table of a benchmark that came to its end.
+fn imb_table(output: &str, benchmark: &str) -> Result<Vec<Row>> {
+    if !output.contains(imb::COMPLETED) {
+        bail!("IMB did not come to its end");
+    }
+    let rows = imb::tables(output).remove(benchmark).filter(|rows| !rows.is_empty());
+    rows.with_context(|| format!("IMB printed no table for {benchmark}"))
+}
+
+/// A column of a row.
+fn column(row: &Row, index: usize) -> Result<f64> {
+    row.columns.get(index).copied().context("a row of IMB's table is too short")
+}
