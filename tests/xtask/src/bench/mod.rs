@@ -106,7 +106,9 @@ fn measure(layout: &Layout, options: &Options) -> Result<Report> {
         (_, true) => Plan::smoke(),
         _ => Plan::full(),
     };
-    plan.rounds = options.rounds.unwrap_or(plan.rounds).max(1);
+    if let Some(rounds) = options.rounds {
+        plan = plan.with_rounds(rounds.max(1));
+    }
     let needs = [
         packages::GCC,
         packages::LIBC_HEADERS,

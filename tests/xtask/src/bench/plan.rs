@@ -11,8 +11,10 @@ const SHORT_BUDGET: Duration = Duration::from_secs(160);
 pub(crate) struct Plan {
     /// Is it the short form?
     pub(crate) short: bool,
-    /// How often everything is measured, the contenders taking turns.
+    /// How often the first section is measured, the contenders taking turns.
     pub(crate) rounds: usize,
+    /// How often the other sections are.
+    pub(crate) side_rounds: usize,
     /// When to begin nothing more.
     pub(crate) budget: Option<Duration>,
     /// Of a floor's run, for each size.
@@ -37,8 +39,8 @@ pub(crate) struct Plan {
     pub(crate) more_peers: Vec<u32>,
     /// Messages of every sender of an incast.
     pub(crate) incast_messages: u32,
-    /// Only rdgram and tcp where all providers would be measured beside the main rows.
-    pub(crate) few_contenders: bool,
+    /// Only the contenders and links that targets are about, but once.
+    pub(crate) few: bool,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
         Self {
             short: false,
             rounds: 5,
+            side_rounds: 5,
             budget: None,
             floor_seconds: 0.3,
             imb_seconds: 0.3,
@@ -59,7 +62,7 @@ impl Plan {
             peers: vec![16, 256, 1024],
             more_peers: vec![4096],
             incast_messages: 200,
-            few_contenders: false,
+            few: false,
         }
     }
 
@@ -68,6 +71,7 @@ impl Plan {
         Self {
             short: true,
             rounds: 3,
+            side_rounds: 1,
             budget: Some(SHORT_BUDGET),
             floor_seconds: 0.1,
             imb_seconds: 0.15,
@@ -80,7 +84,7 @@ impl Plan {
             peers: vec![256, 1024],
             more_peers: Vec::new(),
             incast_messages: 50,
-            few_contenders: true,
+            few: true,
         }
     }
 
@@ -90,14 +94,21 @@ impl Plan {
             rounds: 1,
             floor_seconds: 0.02,
             imb_seconds: 0.05,
-            latency_sizes: vec![8, 1 << 20],
-            rate_sizes: vec![8, 1 << 20],
+            latency_sizes: vec![8],
+            rate_sizes: vec![8],
             mtus: Vec::new(),
             ranks: vec![2],
             peers: vec![16],
             incast_messages: 4,
             ..Self::short()
         }
+    }
+}
+
+impl Plan {
+    /// Measure everything so often.
+    pub(crate) fn with_rounds(self, rounds: usize) -> Self {
+        Self { rounds, side_rounds: rounds, ..self }
     }
 }
 

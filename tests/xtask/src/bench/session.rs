@@ -68,6 +68,8 @@ pub(crate) struct Session<'a> {
     rdgram: Provider,
     failures: BTreeMap<(String, String), usize>,
     directories: u32,
+    /// Has it been said that the section's end is left out?
+    late: bool,
 }
 
 impl Contender {
@@ -100,6 +102,7 @@ impl<'a> Session<'a> {
             rdgram,
             failures: BTreeMap::new(),
             directories: 0,
+            late: false,
         }
     }
 
@@ -107,6 +110,7 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(&mut self, section: &'static str) {
         self.section = section;
         self.failures.clear();
+        self.late = false;
         let moment = Moment::watch(section);
         if !moment.is_quiet() {
             println!("  warning: the machine is {:.0} % busy with other things", moment.busy_percent);
@@ -169,8 +173,10 @@ impl<'a> Session<'a> {
             return;
         }
         if self.is_late() {
-            if round == 0 {
-                self.report_trouble(site, subject, "the short form's time was over".to_owned(), true);
+            if !self.late {
+                let what = format!("from here on, in round {}: the short form's time was over", round + 1);
+                self.report_trouble(site, subject, what, true);
+                self.late = true;
             }
             return;
         }

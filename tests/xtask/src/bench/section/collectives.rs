@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Sites, column, contenders, imb_run, imb_table};
+use super::{Sites, column, contenders, imb_run, imb_table, sizes_file};
 use crate::bench::report::Metric;
 use crate::bench::session::{Contender, Session};
 use crate::bench::site::Site;
@@ -11,14 +11,13 @@ use crate::bench::site::Site;
 const BENCHMARKS: [(&str, Metric); 3] =
     [("Allreduce", Metric::AllreduceUs), ("Alltoall", Metric::AlltoallUs), ("Barrier", Metric::BarrierUs)];
 const AVERAGE: usize = 2;
-/// Sizes are powers of two from this to the next but some; few are enough.
-const SIZES: &str = "3:3";
-const LARGE_SIZES: &str = "16:16";
+/// Few sizes are enough; the short form measures the first.
+const SIZES: [u64; 2] = [8, 65_536];
 
 /// Measure.
 pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
-    let contenders = contenders(session, !session.plan.few_contenders)?;
-    for round in 0..session.plan.rounds {
+    let contenders = contenders(session, !session.plan.few)?;
+    for round in 0..session.plan.side_rounds {
         for site in sites.first_two() {
             for ranks in session.plan.ranks.clone() {
                 for contender in &contenders {
@@ -36,18 +35,16 @@ pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
 fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender, ranks: u32) -> Result<String> {
     let seconds = (session.plan.imb_seconds * 2.0).to_string();
     let mut detail = Vec::new();
-    for sizes in [SIZES, LARGE_SIZES] {
-        // Few are measured in the short form.
-        if sizes == LARGE_SIZES && session.plan.short {
-            continue;
-        }
-        let mut arguments = vec!["-time", &seconds, "-iter", "2000", "-msglog", sizes];
+    let sizes = if session.plan.few { &SIZES[..1] } else { &SIZES[..] };
+    for bytes in sizes {
+        let file = sizes_file(session, &[*bytes])?;
+        let mut arguments = vec!["-time", &seconds, "-iter", "2000", "-msglen", &file];
         arguments.extend(BENCHMARKS.iter().map(|(name, _)| *name));
         let output = session.mpi(site, contender, &imb_run(session, ranks, 60, &arguments))?;
         for (name, metric) in BENCHMARKS {
             for row in imb_table(&output, name)? {
-                // An operation on nothing is no communication; a barrier is measured once.
-                let is_wanted = if metric == Metric::BarrierUs { sizes == SIZES } else { row.bytes > 0 };
+                // A barrier has no size: measured once.
+                let is_wanted = metric != Metric::BarrierUs || *bytes == SIZES[0];
                 if is_wanted {
                     let time = column(&row, AVERAGE)?;
                     session.keep(site, &contender.label, metric, row.bytes, ranks, time);

@@ -12,8 +12,8 @@ const RANKS: u32 = 2;
 
 /// Measure.
 pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
-    let contenders = contenders(session, !session.plan.few_contenders)?;
-    for round in 0..session.plan.rounds {
+    let contenders = contenders(session, !session.plan.few)?;
+    for round in 0..session.plan.side_rounds {
         for site in sites.all() {
             for contender in &contenders {
                 session.attempt(site, &contender.label, round, |session| measure(session, site, contender));

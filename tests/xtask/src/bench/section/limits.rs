@@ -3,13 +3,12 @@
 use anyhow::Result;
 
 use super::point_to_point::{BUFFER_BYTES, stream};
-use super::{RAW_UDP, RAW_UDP_STOCK, RDGRAM_STOCK, STOCK_BUFFER, Sites, column, imb_run, imb_table};
+use super::{MIB, RAW_UDP, RAW_UDP_STOCK, RDGRAM_STOCK, STOCK_BUFFER, Sites, TWO, keep_mib, mib_run};
 use crate::bench::lines;
 use crate::bench::report::Metric;
 use crate::bench::session::{Contender, Run, Session};
 use crate::bench::site::Site;
 
-const RANKS: u32 = 2;
 /// Of an incast.
 pub(crate) const SENDERS: u32 = 64;
 /// Messages that share datagrams, messages of several datagrams, and messages that are asked for.
@@ -22,8 +21,10 @@ pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
     let stock = session
         .rdgram_with(RDGRAM_STOCK, &[("FI_RDGRAM_RCVBUF", STOCK_BUFFER), ("FI_RDGRAM_SNDBUF", STOCK_BUFFER)]);
     let contenders = [session.rdgram(), stock];
-    for round in 0..session.plan.rounds {
-        for site in sites.first_two() {
+    // Targets are about the link between hosts alone.
+    let here: Vec<&Site> = if session.plan.few { vec![sites.main()] } else { sites.first_two().collect() };
+    for round in 0..session.plan.side_rounds {
+        for site in &here {
             for (subject, buffer) in [(RAW_UDP, BUFFER_BYTES), (RAW_UDP_STOCK, STOCK_BUFFER)] {
                 session.attempt(site, subject, round, |session| {
                     stream(session, site, buffer, subject).map(|rate| format!("stream {rate:.0} MB/s"))
@@ -45,24 +46,15 @@ pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
 }
 
 fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Result<String> {
-    let seconds = (session.plan.imb_seconds * 3.0).to_string();
-    let arguments = ["-time", &seconds, "-iter", "2000,1000", "-msglog", "20:20", "PingPong", "Uniband"];
-    let run = Run { count_drops: true, ..imb_run(session, RANKS, 60, &arguments) };
+    let run = Run { count_drops: true, ..mib_run(session)? };
     let output = session.mpi(site, contender, &run)?;
-    let mut detail = Vec::new();
-    for (name, metric, index) in [("PingPong", Metric::PingPongMbS, 1), ("Uniband", Metric::UnibandMbS, 0)] {
-        for row in imb_table(&output, name)?.into_iter().filter(|row| row.bytes > 0) {
-            let rate = column(&row, index)?;
-            session.keep(site, &contender.label, metric, row.bytes, RANKS, rate);
-            detail.push(format!("{name} {rate:.0} MB/s"));
-        }
-    }
+    let detail = keep_mib(session, site, contender, &output)?;
     let mut drops = 0.0;
     for line in lines::required(&output, "udp")? {
         drops += line.number("receive_buffer_errors")?;
     }
-    session.keep(site, &contender.label, Metric::Drops, 1 << 20, RANKS, drops);
-    Ok(format!("{}, {drops} datagrams dropped", detail.join(", ")))
+    session.keep(site, &contender.label, Metric::Drops, MIB, TWO, drops);
+    Ok(format!("{detail}, {drops} datagrams dropped"))
 }
 
 fn incast(session: &mut Session<'_>, site: &Site, contender: &Contender, bytes: u64) -> Result<String> {

@@ -9,9 +9,12 @@ mod peers;
 mod point_to_point;
 mod same_host;
 
+use std::fs;
+
 use anyhow::{Context as _, Result, bail};
 
-use super::session::{Contender, Run, Session};
+use super::report::Metric;
+use super::session::{Contender, Run, Session, results_dir};
 use super::site::Site;
 use crate::imb::{self, Row};
 use crate::mpi::{PEER, RDGRAM};
@@ -38,6 +41,9 @@ pub(crate) const MEMORY: &str = "memory";
 pub(crate) use limits::{INCAST_BYTES, SENDERS};
 pub(crate) use same_host::SHM;
 
+const MIB: u64 = 1 << 20;
+/// Ranks of everything but collective operations.
+const TWO: u32 = 2;
 /// `net.core.rmem_max` of an untouched system.
 const STOCK_BUFFER: &str = "212992";
 
@@ -108,13 +114,51 @@ fn imb_run<'a>(session: &'a Session<'_>, ranks: u32, seconds: u64, arguments: &[
     Run { program: &session.mpi.imb, arguments: all, ranks, seconds, count_drops: false }
 }
 
+/// A file for `-msglen`. Unlike `-msglog` it does not add the size 0, for which IMB may use up its time.
+fn sizes_file(session: &Session<'_>, sizes: &[u64]) -> Result<String> {
+    let dir = results_dir(session.layout);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let names: Vec<String> = sizes.iter().map(u64::to_string).collect();
+    let path = match names.len() {
+        0..=8 => dir.join(format!("sizes-{}.txt", names.join("-"))),
+        count => dir.join(format!("sizes-{count}.txt")),
+    };
+    fs::write(&path, names.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path.display().to_string())
+}
+
+/// A run of messages of 1 MiB, back and forth and in one direction, long enough to be the figure that others
+/// are judged by.
+fn mib_run<'a>(session: &'a Session<'_>) -> Result<Run<'a>> {
+    let seconds = (session.plan.imb_seconds * 3.0).to_string();
+    let file = sizes_file(session, &[MIB])?;
+    let arguments = ["-time", &seconds, "-iter", "2000,1000", "-msglen", &file, "PingPong", "Uniband"];
+    Ok(imb_run(session, TWO, 60, &arguments))
+}
+
+/// Keep what such a run measured.
+fn keep_mib(session: &mut Session<'_>, site: &Site, contender: &Contender, output: &str) -> Result<String> {
+    let mut detail = Vec::new();
+    for (name, metric, index) in [("PingPong", Metric::PingPongMbS, 1), ("Uniband", Metric::UnibandMbS, 0)] {
+        for row in imb_table(output, name)? {
+            let rate = column(&row, index)?;
+            session.keep(site, &contender.label, metric, row.bytes, TWO, rate);
+            detail.push(format!("{name} {rate:.0} MB/s"));
+        }
+    }
+    Ok(detail.join(", "))
+}
+
 /// The table of a benchmark that came to its end.
 fn imb_table(output: &str, benchmark: &str) -> Result<Vec<Row>> {
     if !output.contains(imb::COMPLETED) {
         bail!("IMB did not come to its end");
     }
     let rows = imb::tables(output).remove(benchmark).filter(|rows| !rows.is_empty());
-    rows.with_context(|| format!("IMB printed no table for {benchmark}"))
+    rows.with_context(|| match imb::left_out(output) {
+        0 => format!("IMB printed no table for {benchmark}"),
+        _ => format!("IMB's own time was over before it had measured {benchmark}"),
+    })
 }
 
 /// A column of a row.

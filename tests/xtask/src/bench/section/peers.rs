@@ -22,7 +22,7 @@ pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
     // Layers over other providers have no memory of their own to speak of: two are compared.
     let contenders = contenders(session, false)?;
     let site = sites.main();
-    for round in 0..session.plan.rounds {
+    for round in 0..session.plan.side_rounds {
         for peers in session.plan.peers.clone() {
             for contender in &contenders {
                 attempt(session, site, contender, peers, round);

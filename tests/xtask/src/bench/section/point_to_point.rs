@@ -1,19 +1,18 @@
 //! Latency, bandwidth and message rate of two ranks, beside the floors: raw UDP, and copying memory.
 //! Floors and contenders take turns in every round, so that what disturbs the machine meets all of them.
 
-use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     MEMCPY, MEMORY, RAW_UDP, RAW_UDP_SINGLE, RAW_UDP_UNCONNECTED, Sites, column, contenders, imb_run,
-    imb_table,
+    imb_table, sizes_file,
 };
 use crate::bench::lines;
 use crate::bench::report::Metric;
-use crate::bench::session::{Contender, Run, Session, results_dir};
+use crate::bench::session::{Contender, Run, Session};
 use crate::bench::site::Site;
 
 /// The socket buffers that the stream asks for; the kernel gives what its limits allow.
@@ -27,13 +26,16 @@ const COPIED: [usize; 3] = [1 << 20, 4 << 20, 64 << 20];
 
 /// Measure.
 pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
-    let contenders = contenders(session, true)?;
+    let everybody = contenders(session, true)?;
+    let few = contenders(session, false)?;
     let memory = Site::named(MEMORY);
     for round in 0..session.plan.rounds {
+        // Those that no target is about are looked at, not measured, in the short form.
+        let contenders = if session.plan.few && round > 0 { &few } else { &everybody };
         session.attempt(&memory, MEMCPY, round, |session| Ok(copy_memory(session, &memory)));
         for site in sites.all() {
             session.attempt(site, RAW_UDP, round, |session| floors(session, site));
-            for contender in &contenders {
+            for contender in contenders {
                 session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
             }
         }
@@ -105,7 +107,7 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
     let sizes = session.plan.latency_sizes.clone();
     let seconds = session.plan.imb_seconds.to_string();
     let limit = limit_of(session, sizes.len());
-    let file = sizes_file(session, "latency", &sizes)?;
+    let file = sizes_file(session, &sizes)?;
     let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "PingPong"];
     let mut detail = pingpong(session, site, contender, limit, &arguments)?;
     if session.plan.huge {
@@ -114,7 +116,7 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
     }
     let sizes = session.plan.rate_sizes.clone();
     let limit = limit_of(session, sizes.len());
-    let file = sizes_file(session, "rate", &sizes)?;
+    let file = sizes_file(session, &sizes)?;
     let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "Uniband"];
     let output = session.mpi(site, contender, &imb_run(session, RANKS, limit, &arguments))?;
     for row in imb_table(&output, "Uniband")? {
@@ -161,13 +163,4 @@ fn pingpong(
 fn limit_of(session: &Session<'_>, sizes: usize) -> u64 {
     let expected = session.plan.imb_seconds * sizes as f64 * 2.0;
     20 + Duration::from_secs_f64(expected * 2.0).as_secs()
-}
-
-fn sizes_file(session: &Session<'_>, name: &str, sizes: &[u64]) -> Result<String> {
-    let dir = results_dir(session.layout);
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let path = dir.join(format!("sizes-{name}.txt"));
-    let text: String = sizes.iter().map(|size| format!("{size}\n")).collect();
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path.display().to_string())
 }

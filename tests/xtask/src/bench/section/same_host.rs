@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context as _, Result};
 
-use super::{Sites, TCP, column, imb_run, imb_table};
+use super::{Sites, TCP, column, imb_run, imb_table, sizes_file};
 use crate::bench::lines;
 use crate::bench::report::Metric;
 use crate::bench::session::{Contender, Run, Session};
@@ -15,13 +15,13 @@ use crate::mpi::RDGRAM;
 pub(crate) const SHM: &str = "shm";
 const RANKS: u32 = 2;
 const FABRIC_BYTES: u64 = 8;
-const FABRIC_ITERATIONS: &str = "20000";
+const FABRIC_ITERATIONS: &str = "5000";
 
 /// Measure.
 pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
     let local = session.contenders(&[RDGRAM, SHM])?;
     let remote = session.contenders(&[RDGRAM, TCP])?;
-    for round in 0..session.plan.rounds {
+    for round in 0..session.plan.side_rounds {
         let site = &sites.loopback;
         for contender in &local {
             session.attempt(site, &contender.label, round, |session| {
@@ -41,10 +41,11 @@ pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
 fn mpi(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Result<String> {
     let seconds = session.plan.imb_seconds.to_string();
     let mut detail = Vec::new();
-    for sizes in ["3:3", "20:20"] {
-        let arguments = ["-time", &seconds, "-iter", "20000,1000", "-msglog", sizes, "PingPong"];
+    for bytes in [8, 1 << 20] {
+        let file = sizes_file(session, &[bytes])?;
+        let arguments = ["-time", &seconds, "-iter", "20000,1000", "-msglen", &file, "PingPong"];
         let output = session.mpi(site, contender, &imb_run(session, RANKS, 30, &arguments))?;
-        for row in imb_table(&output, "PingPong")?.into_iter().filter(|row| row.bytes > 0) {
+        for row in imb_table(&output, "PingPong")? {
             let (time, rate) = (column(&row, 0)?, column(&row, 1)?);
             session.keep(site, &contender.label, Metric::HalfRoundTripUs, row.bytes, RANKS, time);
             session.keep(site, &contender.label, Metric::PingPongMbS, row.bytes, RANKS, rate);
