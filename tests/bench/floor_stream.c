@@ -307,6 +307,8 @@ int main(int argc, char **argv)
         return 2;
     }
     rank = atoi(rank_text);
+    /* What was measured is not lost with a run that is ended. */
+    setvbuf(stdout, NULL, _IOLBF, 0);
     double seconds = atof(argv[2]);
     alarm((unsigned)(seconds * 2 * argc) + 3 * MEET_SECONDS);
     for (int i = 4; i < argc; i++) {

@@ -262,8 +262,12 @@ mod tests {
         let text = fs::read_to_string(&files[0])?;
         fs::remove_dir_all(&dir)?;
         assert_eq!(files.len(), 1);
-        assert_eq!(text.matches("<polyline").count() - text.matches("stroke-width=\"1\"").count(), 4);
-        assert!(text.contains(">\nrdgram\n<") && text.contains(">\ntcp\n<"), "{text}");
+        // Each has its colour, in the line and in the legend.
+        for (name, colour) in [(RDGRAM, "#005AC8"), (TCP, "#E67800")] {
+            assert!(text.lines().any(|line| line.trim() == name), "{text}");
+            let lines = text.lines().filter(|line| line.starts_with("<polyline") && line.contains(colour));
+            assert_eq!(lines.count(), 2, "{text}");
+        }
         assert!(!text.contains("rxd"), "{text}");
         Ok(())
     }

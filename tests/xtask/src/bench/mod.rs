@@ -99,16 +99,30 @@ fn is_complete(report: &Report) -> bool {
     })
 }
 
+/// Try the machinery: a few sections of the smallest form, of which nothing may fail.
+pub(crate) fn smoke(layout: &Layout) -> Result<String> {
+    const SECTIONS: [&str; 3] = ["latency", "peers", "cost"];
+    let report = measure_with(layout, Plan::smoke(), &SECTIONS.map(str::to_owned))?;
+    if let Some(trouble) = report.troubles.first() {
+        bail!("{} · {}: {}", trouble.section, trouble.subject, trouble.what);
+    }
+    Ok(format!("{} figures", report.results.len()))
+}
+
 fn measure(layout: &Layout, options: &Options) -> Result<Report> {
-    let sections = chosen(&options.only)?;
     let mut plan = match (options.short, options.smoke) {
         (true, _) => Plan::short(),
         (_, true) => Plan::smoke(),
         _ => Plan::full(),
     };
     if let Some(rounds) = options.rounds {
-        plan = plan.with_rounds(rounds.max(1));
+        plan.rounds = rounds.max(1);
     }
+    measure_with(layout, plan, &options.only)
+}
+
+fn measure_with(layout: &Layout, plan: Plan, only: &[String]) -> Result<Report> {
+    let sections = chosen(only)?;
     let needs = [
         packages::GCC,
         packages::LIBC_HEADERS,
@@ -124,10 +138,15 @@ fn measure(layout: &Layout, options: &Options) -> Result<Report> {
     let mut host = Host::look(layout);
     let sites = sites(layout, &plan, &mut host);
     let mut session = Session::new(layout, mpi, programs, plan, rdgram);
-    for section in &sections {
-        println!("== {}: {}", section.name, section.about);
-        session.begin(section.name);
-        (section.run)(&mut session, &sites).with_context(|| format!("section {}", section.name))?;
+    // Everything is measured once before anything is measured again: the short form's time may be over, and
+    // a machine that is busy for a minute spoils one sample of many figures, not all samples of one.
+    for round in 0..session.plan.rounds {
+        for section in &sections {
+            println!("== {}, round {}: {}", section.name, round + 1, section.about);
+            session.begin(section.name);
+            (section.run)(&mut session, &sites, round)
+                .with_context(|| format!("section {}", section.name))?;
+        }
     }
     session.moments.push(Moment::watch("the end"));
     let mut report = Report {

@@ -11,10 +11,8 @@ const SHORT_BUDGET: Duration = Duration::from_secs(160);
 pub(crate) struct Plan {
     /// Is it the short form?
     pub(crate) short: bool,
-    /// How often the first section is measured, the contenders taking turns.
+    /// How often everything is measured, the contenders taking turns.
     pub(crate) rounds: usize,
-    /// How often the other sections are.
-    pub(crate) side_rounds: usize,
     /// When to begin nothing more.
     pub(crate) budget: Option<Duration>,
     /// Of a floor's run, for each size.
@@ -39,7 +37,9 @@ pub(crate) struct Plan {
     pub(crate) more_peers: Vec<u32>,
     /// Messages of every sender of an incast.
     pub(crate) incast_messages: u32,
-    /// Only the contenders and links that targets are about, but once.
+    /// In how many rounds also the contenders are measured that no target is about, in the first section.
+    pub(crate) others_rounds: usize,
+    /// Only the contenders and links that targets are about, in the other sections.
     pub(crate) few: bool,
 }
 
@@ -49,7 +49,6 @@ impl Plan {
         Self {
             short: false,
             rounds: 5,
-            side_rounds: 5,
             budget: None,
             floor_seconds: 0.3,
             imb_seconds: 0.3,
@@ -62,6 +61,7 @@ impl Plan {
             peers: vec![16, 256, 1024],
             more_peers: vec![4096],
             incast_messages: 200,
+            others_rounds: usize::MAX,
             few: false,
         }
     }
@@ -71,7 +71,6 @@ impl Plan {
         Self {
             short: true,
             rounds: 3,
-            side_rounds: 1,
             budget: Some(SHORT_BUDGET),
             floor_seconds: 0.1,
             imb_seconds: 0.15,
@@ -84,6 +83,7 @@ impl Plan {
             peers: vec![256, 1024],
             more_peers: Vec::new(),
             incast_messages: 50,
+            others_rounds: 1,
             few: true,
         }
     }
@@ -98,17 +98,12 @@ impl Plan {
             rate_sizes: vec![8],
             mtus: Vec::new(),
             ranks: vec![2],
+            budget: None,
+            others_rounds: 0,
             peers: vec![16],
             incast_messages: 4,
             ..Self::short()
         }
-    }
-}
-
-impl Plan {
-    /// Measure everything so often.
-    pub(crate) fn with_rounds(self, rounds: usize) -> Self {
-        Self { rounds, side_rounds: rounds, ..self }
     }
 }
 

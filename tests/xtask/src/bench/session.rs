@@ -64,9 +64,9 @@ pub(crate) struct Session<'a> {
     pub(crate) moments: Vec<Moment>,
     /// The section that is being measured.
     section: &'static str,
-    /// This project's own provider; floors are launched with it too, and do not look.
+    /// This project's own provider.
     rdgram: Provider,
-    failures: BTreeMap<(String, String), usize>,
+    failures: BTreeMap<(&'static str, String, String), usize>,
     directories: u32,
     /// Has it been said that the section's end is left out?
     late: bool,
@@ -109,7 +109,6 @@ impl<'a> Session<'a> {
     /// A section begins.
     pub(crate) fn begin(&mut self, section: &'static str) {
         self.section = section;
-        self.failures.clear();
         self.late = false;
         let moment = Moment::watch(section);
         if !moment.is_quiet() {
@@ -167,7 +166,7 @@ impl<'a> Session<'a> {
         round: usize,
         measure: impl FnOnce(&mut Self) -> Result<String>,
     ) {
-        let place = (site.name.clone(), subject.to_owned());
+        let place = (self.section, site.name.clone(), subject.to_owned());
         let failed = self.failures.get(&place).copied().unwrap_or(0);
         if failed >= PATIENCE {
             return;
@@ -183,7 +182,7 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let result = measure(self);
         let seconds = start.elapsed().as_secs_f64();
-        print!("  round {} · {} · {subject} ({seconds:.1} s): ", round + 1, site.name);
+        print!("  {} · {subject} ({seconds:.1} s): ", site.name);
         match result {
             Ok(detail) => println!("{detail}"),
             Err(error) => {
@@ -222,15 +221,15 @@ impl<'a> Session<'a> {
     pub(crate) fn floor(&mut self, site: &Site, mut run: Run<'_>) -> Result<String> {
         let dir = self.fresh_directory()?;
         run.arguments.insert(0, dir.display().to_string());
-        let output = self.launch(site, &self.rdgram(), &run);
+        // It is launched as if over the provider, at which it does not look.
+        let output = self.launch(site, &Contender { label: "no provider".to_owned(), ..self.rdgram() }, &run);
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         output
     }
 
     /// Run a program of libfabric.
     pub(crate) fn fabric(&self, site: &Site, contender: &Contender, run: &Run<'_>) -> Result<String> {
-        let name = run.program.file_name().unwrap_or_default().to_string_lossy();
-        let label = format!("{name} over {} {}", contender.label, site.name);
+        let label = label(&contender.label, site, run);
         site.job(self.layout, &label, run.program)
             .args(&run.arguments)
             .envs(&self.programs.environment(&contender.provider, site.place()))
@@ -248,8 +247,7 @@ impl<'a> Session<'a> {
             program: run.program,
             limit: self.limit(run.seconds),
         };
-        let name = run.program.file_name().unwrap_or_default().to_string_lossy();
-        let label = format!("{name} over {} {}", contender.label, site.name);
+        let label = label(&contender.label, site, run);
         let wrapper: &Path = if run.count_drops { &self.programs.udp_drops } else { Path::new("env") };
         let job: Job = launch.wrapped(site.job(self.layout, &label, wrapper));
         job.args(&run.arguments).envs(&contender.environment).check()
@@ -275,6 +273,11 @@ impl<'a> Session<'a> {
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(dir)
     }
+}
+
+fn label(subject: &str, site: &Site, run: &Run<'_>) -> String {
+    let name = run.program.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name}, {subject}, {}", site.name)
 }
 
 /// Where results are written, and what the programs need meanwhile.

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the stages, in order, each a set of checks.
 //! Stages only decide what is run; what is right is judged by the programs they run.
 
+mod bench;
 mod capi;
 mod fabric;
 mod fabtests;
@@ -63,6 +64,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "imb-rma", about: "IMB-RMA and IMB-NBC, 2 ranks, a short form", run: mpi::imb_more },
     Stage { name: "mpi4py", about: "mpi4py's own suite of tests, 2 ranks", run: mpi::mpi4py },
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
+    Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
     Stage {
         name: "fabtests",

@@ -15,17 +15,14 @@ const AVERAGE: usize = 2;
 const SIZES: [u64; 2] = [8, 65_536];
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
     let contenders = contenders(session, !session.plan.few)?;
-    for round in 0..session.plan.side_rounds {
-        for site in sites.first_two() {
-            for ranks in session.plan.ranks.clone() {
-                for contender in &contenders {
-                    // A contender that hangs with 8 ranks may well do with 2.
-                    let subject = format!("{}, {ranks} ranks", contender.label);
-                    session
-                        .attempt(site, &subject, round, |session| measure(session, site, contender, ranks));
-                }
+    for site in sites.first_two() {
+        for ranks in session.plan.ranks.clone() {
+            for contender in &contenders {
+                // A contender that hangs with 8 ranks may well do with 2.
+                let subject = format!("{}, {ranks} ranks", contender.label);
+                session.attempt(site, &subject, round, |session| measure(session, site, contender, ranks));
             }
         }
     }

@@ -11,16 +11,17 @@ use crate::bench::site::Site;
 const RANKS: u32 = 2;
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
     let contenders = contenders(session, !session.plan.few)?;
-    for round in 0..session.plan.side_rounds {
-        for site in sites.all() {
-            for contender in &contenders {
-                session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
-            }
+    for site in sites.all() {
+        for contender in &contenders {
+            session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
         }
     }
-    // The counters are had in runs of their own: what is measured is not to be disturbed by them.
+    if round > 0 {
+        return Ok(());
+    }
+    // The counters are had in one run of its own: what is measured is not to be disturbed by them.
     let counting = session.rdgram_with("rdgram, counting", &[("FI_RDGRAM_STATS", "1")]);
     for site in sites.all() {
         session.attempt(site, &counting.label, 0, |session| count(session, site, &counting));

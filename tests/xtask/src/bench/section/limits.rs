@@ -17,29 +17,27 @@ pub(crate) const INCAST_BYTES: [u64; 3] = [8, 8192, 262_144];
 const LARGE_SHARE: u32 = 10;
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
     let stock = session
         .rdgram_with(RDGRAM_STOCK, &[("FI_RDGRAM_RCVBUF", STOCK_BUFFER), ("FI_RDGRAM_SNDBUF", STOCK_BUFFER)]);
     let contenders = [session.rdgram(), stock];
     // Targets are about the link between hosts alone.
     let here: Vec<&Site> = if session.plan.few { vec![sites.main()] } else { sites.first_two().collect() };
-    for round in 0..session.plan.side_rounds {
-        for site in &here {
-            for (subject, buffer) in [(RAW_UDP, BUFFER_BYTES), (RAW_UDP_STOCK, STOCK_BUFFER)] {
-                session.attempt(site, subject, round, |session| {
-                    stream(session, site, buffer, subject).map(|rate| format!("stream {rate:.0} MB/s"))
-                });
-            }
-            for contender in &contenders {
-                session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
-            }
+    for site in &here {
+        for (subject, buffer) in [(RAW_UDP, BUFFER_BYTES), (RAW_UDP_STOCK, STOCK_BUFFER)] {
+            session.attempt(site, subject, round, |session| {
+                stream(session, site, buffer, subject).map(|rate| format!("stream {rate:.0} MB/s"))
+            });
         }
         for contender in &contenders {
-            for bytes in INCAST_BYTES {
-                let subject = format!("{}, {SENDERS} to 1, {bytes} B", contender.label);
-                let site = sites.main();
-                session.attempt(site, &subject, round, |session| incast(session, site, contender, bytes));
-            }
+            session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
+        }
+    }
+    for contender in &contenders {
+        for bytes in INCAST_BYTES {
+            let subject = format!("{}, {SENDERS} to 1, {bytes} B", contender.label);
+            let site = sites.main();
+            session.attempt(site, &subject, round, |session| incast(session, site, contender, bytes));
         }
     }
     Ok(())

@@ -14,19 +14,17 @@ use crate::netns;
 const MTU: u16 = 1500;
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
     if sites.hosts.is_empty() {
         let what = "no two hosts can be made here".to_owned();
         session.report_trouble(&sites.loopback, RDGRAM, what, true);
         return Ok(());
     }
     let contender = session.rdgram();
-    for round in 0..session.plan.side_rounds {
-        for lost in [Lost::Datagrams, Lost::Trains] {
-            for per_mille in session.plan.losses.clone() {
-                let site = Site::lossy(MTU, lost, per_mille);
-                session.attempt(&site, RDGRAM, round, |session| measure(session, &site, &contender));
-            }
+    for lost in [Lost::Datagrams, Lost::Trains] {
+        for per_mille in session.plan.losses.clone() {
+            let site = Site::lossy(MTU, lost, per_mille);
+            session.attempt(&site, RDGRAM, round, |session| measure(session, &site, &contender));
         }
     }
     Ok(())

@@ -54,8 +54,8 @@ pub(crate) struct Section {
     pub(crate) name: &'static str,
     /// What it measures.
     pub(crate) about: &'static str,
-    /// Measure it.
-    pub(crate) run: fn(&mut Session<'_>, &Sites) -> Result<()>,
+    /// Measure it once; rounds are counted from 0.
+    pub(crate) run: fn(&mut Session<'_>, &Sites, usize) -> Result<()>,
 }
 
 /// The sites that exist here.

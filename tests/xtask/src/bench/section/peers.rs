@@ -18,20 +18,18 @@ const FIELDS: [(&str, Metric); 5] = [
 ];
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
     // Layers over other providers have no memory of their own to speak of: two are compared.
     let contenders = contenders(session, false)?;
     let site = sites.main();
-    for round in 0..session.plan.side_rounds {
-        for peers in session.plan.peers.clone() {
-            for contender in &contenders {
-                attempt(session, site, contender, peers, round);
-            }
+    for peers in session.plan.peers.clone() {
+        for contender in &contenders {
+            attempt(session, site, contender, peers, round);
         }
-        for peers in session.plan.more_peers.clone() {
-            let contender = session.rdgram();
-            attempt(session, site, &contender, peers, round);
-        }
+    }
+    for peers in session.plan.more_peers.clone() {
+        let contender = session.rdgram();
+        attempt(session, site, &contender, peers, round);
     }
     Ok(())
 }

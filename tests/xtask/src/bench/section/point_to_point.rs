@@ -25,19 +25,14 @@ const HUGE_BYTES: u64 = 64 << 20;
 const COPIED: [usize; 3] = [1 << 20, 4 << 20, 64 << 20];
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
-    let everybody = contenders(session, true)?;
-    let few = contenders(session, false)?;
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
+    let contenders = contenders(session, round < session.plan.others_rounds)?;
     let memory = Site::named(MEMORY);
-    for round in 0..session.plan.rounds {
-        // Those that no target is about are looked at, not measured, in the short form.
-        let contenders = if session.plan.few && round > 0 { &few } else { &everybody };
-        session.attempt(&memory, MEMCPY, round, |session| Ok(copy_memory(session, &memory)));
-        for site in sites.all() {
-            session.attempt(site, RAW_UDP, round, |session| floors(session, site));
-            for contender in contenders {
-                session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
-            }
+    session.attempt(&memory, MEMCPY, round, |session| Ok(copy_memory(session, &memory)));
+    for site in sites.all() {
+        session.attempt(site, RAW_UDP, round, |session| floors(session, site));
+        for contender in &contenders {
+            session.attempt(site, &contender.label, round, |session| measure(session, site, contender));
         }
     }
     Ok(())

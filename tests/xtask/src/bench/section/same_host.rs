@@ -1,8 +1,7 @@
 //! Two processes of one host, beside libfabric's own shared memory.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use anyhow::{Context as _, Result};
+use std::net::{Ipv4Addr, TcpListener};
 
 use super::{Sites, TCP, column, imb_run, imb_table, sizes_file};
 use crate::bench::lines;
@@ -18,21 +17,19 @@ const FABRIC_BYTES: u64 = 8;
 const FABRIC_ITERATIONS: &str = "5000";
 
 /// Measure.
-pub(super) fn run(session: &mut Session<'_>, sites: &Sites) -> Result<()> {
+pub(super) fn run(session: &mut Session<'_>, sites: &Sites, round: usize) -> Result<()> {
     let local = session.contenders(&[RDGRAM, SHM])?;
     let remote = session.contenders(&[RDGRAM, TCP])?;
-    for round in 0..session.plan.side_rounds {
-        let site = &sites.loopback;
-        for contender in &local {
-            session.attempt(site, &contender.label, round, |session| {
-                let fabric = fabric(session, site, contender)?;
-                Ok(format!("{}, {fabric}", mpi(session, site, contender)?))
-            });
-        }
-        for site in sites.hosts.iter().take(1) {
-            for contender in &remote {
-                session.attempt(site, &contender.label, round, |session| fabric(session, site, contender));
-            }
+    let site = &sites.loopback;
+    for contender in &local {
+        session.attempt(site, &contender.label, round, |session| {
+            let fabric = fabric(session, site, contender)?;
+            Ok(format!("{}, {fabric}", mpi(session, site, contender)?))
+        });
+    }
+    for site in sites.hosts.iter().take(1) {
+        for contender in &remote {
+            session.attempt(site, &contender.label, round, |session| fabric(session, site, contender));
         }
     }
     Ok(())
