@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Job;
 use crate::layout::Layout;
-use crate::venv::MPICH;
+use crate::mpi::MPICH;
 
 /// How long the machine is watched to see whether it is quiet.
 const WATCH: Duration = Duration::from_millis(500);

@@ -31,8 +31,7 @@ use self::section::{SECTIONS, Section, Sites};
 use self::session::{Session, results_dir};
 use self::site::Site;
 use crate::layout::Layout;
-use crate::mpi::{Provider, RDGRAM};
-use crate::venv::{MPICH, Mpi};
+use crate::mpi::{MPICH, Mpi, Provider, RDGRAM};
 use crate::{netns, packages};
 
 /// Options of `cargo xtask bench`.

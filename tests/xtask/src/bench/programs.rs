@@ -9,12 +9,13 @@ use anyhow::{Context as _, Result};
 
 use crate::command::Job;
 use crate::layout::Layout;
-use crate::mpi::{Place, Provider};
-use crate::venv::Mpi;
+use crate::mpi::{Mpi, Place, Provider};
 
 /// The compiled programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
+    /// The Intel MPI Benchmarks.
+    pub(crate) imb: PathBuf,
     /// Raw UDP, latency.
     pub(crate) floor_pingpong: PathBuf,
     /// Raw UDP, bandwidth.
@@ -51,7 +52,8 @@ impl Programs {
             Ok(program)
         };
         let gcc = Path::new("gcc");
-        let impi = mpi.imb.parent().and_then(Path::parent).context("IMB is in no environment")?;
+        let imb = mpi.imb("IMB-MPI1").context("there are no benchmarks for this MPI")?;
+        let impi = imb.parent().and_then(Path::parent).context("IMB is in no environment")?;
         Ok(Self {
             floor_pingpong: compile(gcc, "floor_pingpong", &[])?,
             floor_stream: compile(gcc, "floor_stream", &[])?,
@@ -61,6 +63,7 @@ impl Programs {
             udp_drops: sources.join("udp_drops.sh"),
             fi_pingpong: sources.join("fi_pingpong.sh"),
             libfabric_dir: impi.join("lib"),
+            imb,
         })
     }
 

@@ -16,8 +16,7 @@ use super::report::{Counters, Key, Metric, Trouble};
 use super::site::Site;
 use crate::command::Job;
 use crate::layout::Layout;
-use crate::mpi::{Launch, Provider, RDGRAM, proof};
-use crate::venv::Mpi;
+use crate::mpi::{Launch, Mpi, Provider, RDGRAM};
 
 /// A contender that failed this often at one place is not tried there again.
 const PATIENCE: usize = 2;
@@ -211,8 +210,9 @@ impl<'a> Session<'a> {
 
     /// Run an MPI program and return its output, which proves what it ran over.
     pub(crate) fn mpi(&self, site: &Site, contender: &Contender, run: &Run<'_>) -> Result<String> {
-        let output = self.launch(site, contender, run)?;
-        proof(&output, &contender.provider)?;
+        let launch = self.launch(site, contender, run);
+        let output = self.start(&launch, site, contender, run)?;
+        launch.proof(&output)?;
         Ok(output)
     }
 
@@ -222,7 +222,8 @@ impl<'a> Session<'a> {
         let dir = self.fresh_directory()?;
         run.arguments.insert(0, dir.display().to_string());
         // It is launched as if over the provider, at which it does not look.
-        let output = self.launch(site, &Contender { label: "no provider".to_owned(), ..self.rdgram() }, &run);
+        let nobody = Contender { label: "no provider".to_owned(), ..self.rdgram() };
+        let output = self.start(&self.launch(site, &nobody, &run), site, &nobody, &run);
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         output
     }
@@ -238,18 +239,27 @@ impl<'a> Session<'a> {
             .check()
     }
 
-    fn launch(&self, site: &Site, contender: &Contender, run: &Run<'_>) -> Result<String> {
-        let launch = Launch {
+    fn launch<'b>(&'b self, site: &Site, contender: &'b Contender, run: &Run<'b>) -> Launch<'b> {
+        Launch {
             mpi: &self.mpi,
             provider: &contender.provider,
             place: site.place(),
             ranks: run.ranks,
             program: run.program,
             limit: self.limit(run.seconds),
-        };
+        }
+    }
+
+    fn start(
+        &self,
+        launch: &Launch<'_>,
+        site: &Site,
+        contender: &Contender,
+        run: &Run<'_>,
+    ) -> Result<String> {
         let label = label(&contender.label, site, run);
         let wrapper: &Path = if run.count_drops { &self.programs.udp_drops } else { Path::new("env") };
-        let job: Job = launch.wrapped(site.job(self.layout, &label, wrapper));
+        let job: Job = launch.wrapped(self.layout, site.job(self.layout, &label, wrapper))?;
         job.args(&run.arguments).envs(&contender.environment).check()
     }
 

@@ -52,7 +52,11 @@ impl Launch<'_> {
         label: impl Into<String>,
         link: &Link,
     ) -> Result<Job> {
-        let job = netns::job(layout, label, link).args(["sh", "-c", self.names_of_hosts(), "sh"]);
+        self.wrapped(layout, netns::job(layout, label, link).args(["sh", "-c", self.names_of_hosts(), "sh"]))
+    }
+
+    /// The same started by a wrapper, which `job` holds with its arguments.
+    pub(crate) fn wrapped(&self, layout: &Layout, job: Job) -> Result<Job> {
         self.start(layout, job.arg(self.mpi.mpirun()))
     }
 

@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use super::report::Metric;
 use super::session::{Contender, Run, Session, results_dir};
 use super::site::Site;
-use crate::imb::{self, Row};
 use crate::mpi::{PEER, RDGRAM};
+use crate::suite::table::{self, Row};
 
 /// The provider that most targets compare with.
 pub(crate) const TCP: &str = "tcp";
@@ -111,7 +111,7 @@ fn contenders(session: &Session<'_>, all: bool) -> Result<Vec<Contender>> {
 fn imb_run<'a>(session: &'a Session<'_>, ranks: u32, seconds: u64, arguments: &[&str]) -> Run<'a> {
     let mut all = vec!["-npmin".to_owned(), ranks.to_string()];
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    Run { program: &session.mpi.imb, arguments: all, ranks, seconds, count_drops: false }
+    Run { program: &session.programs.imb, arguments: all, ranks, seconds, count_drops: false }
 }
 
 /// A file for `-msglen`. Unlike `-msglog` it does not add the size 0, for which IMB may use up its time.
@@ -151,11 +151,11 @@ fn keep_mib(session: &mut Session<'_>, site: &Site, contender: &Contender, outpu
 
 /// The table of a benchmark that came to its end.
 fn imb_table(output: &str, benchmark: &str) -> Result<Vec<Row>> {
-    if !output.contains(imb::COMPLETED) {
+    if !output.contains(table::COMPLETED) {
         bail!("IMB did not come to its end");
     }
-    let rows = imb::tables(output).remove(benchmark).filter(|rows| !rows.is_empty());
-    rows.with_context(|| match imb::left_out(output) {
+    let rows = table::tables(output).remove(benchmark).filter(|rows| !rows.is_empty());
+    rows.with_context(|| match table::left_out(output) {
         0 => format!("IMB printed no table for {benchmark}"),
         _ => format!("IMB's own time was over before it had measured {benchmark}"),
     })
