@@ -48,3 +48,39 @@ fn two_threads_never_miss_a_wake_up() {
 fn three_threads_never_miss_a_wake_up() {
     count(3, 1);
 }
+
+/// A thread that gives way, as the progress thread does, beside two that wait for their turns: it never gets in with another, not even while the lock is
+/// handed over, and what it takes and gives back wakes whoever parked meanwhile.
+#[test]
+fn who_gives_way_neither_breaks_in_nor_leaves_others_parked() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        // SAFETY: a mutual lock asks for no promise.
+        let counter = Arc::new(unsafe { Guarded::<Mutual, _>::new(UnsafeCell::new(0)) });
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let counter = Arc::clone(&counter);
+                thread::spawn(move || {
+                    let inside = counter.enter();
+                    // SAFETY: this thread has the turn; the checker verifies just that.
+                    inside.with_mut(|count| unsafe { *count += 1 });
+                })
+            })
+            .collect();
+        let mut turns = 0;
+        for _ in 0..2 {
+            if let Some(inside) = counter.try_enter() {
+                // SAFETY: this thread has the turn; the checker verifies just that.
+                inside.with_mut(|count| unsafe { *count += 1 });
+                turns += 1;
+            }
+        }
+        for other in others {
+            other.join().unwrap();
+        }
+        // SAFETY: all other threads were joined.
+        let total = counter.enter().with(|count| unsafe { *count });
+        assert_eq!(total, 2 + turns);
+    });
+}
