@@ -2,12 +2,12 @@
 //! before; the memory holds that message's bytes and nothing else. Order over the whole run is judged by `matching`.
 
 use core::ops::Range;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use rdgram_engine::{Cause, Completion, CompletionFlags, Failure, OpFlags, Peek};
 
 use crate::buffer::{Buffer, NAMED_LENGTH, named, pattern};
-use crate::model::{Model, Op, OpId, Outcome, Report, Stage, TAG_BITS, Taken, Wanted, op_of};
+use crate::model::{LifeId, Model, Op, OpId, Outcome, Report, Stage, TAG_BITS, Taken, Wanted, op_of};
 
 /// Bytes of ended operations' buffers kept to see whether anyone still writes there.
 const QUARANTINE_BYTES: usize = 8 << 20;
@@ -32,6 +32,8 @@ pub struct Oracle {
     pub restarts: bool,
     /// Completions read.
     pub completions: u64,
+    /// Receives of each life that have ended, in success and in failure, as counters count them.
+    pub received: HashMap<LifeId, (u64, u64)>,
     /// The message that the completion judged last was about, when it received one.
     pub last_taken: Option<OpId>,
 }
@@ -50,6 +52,9 @@ impl Oracle {
             return self.remote_data(model, reader, completion);
         }
         let op = owner(model, reader, completion.context)?;
+        if ends_receive(&model.ops[op], completion.flags, None) {
+            self.received.entry(reader.life).or_default().0 += 1;
+        }
         self.judge_success(model, reader, op, completion).map_err(|fault| describe(model, op, &fault))
     }
 
@@ -58,6 +63,9 @@ impl Oracle {
         self.completions += 1;
         self.last_taken = None;
         let op = owner(model, reader, failure.completion.context)?;
+        if ends_receive(&model.ops[op], failure.completion.flags, Some(failure.cause)) {
+            self.received.entry(reader.life).or_default().1 += 1;
+        }
         self.judge_failure(model, reader, op, failure).map_err(|fault| describe(model, op, &fault))
     }
 
@@ -431,6 +439,18 @@ impl Oracle {
                 Ok(op)
             }
         }
+    }
+}
+
+/// Whether a completion is of a message received, or of a receive that failed: a multi-receive buffer that is only given back counts nowhere.
+fn ends_receive(op: &Op, flags: CompletionFlags, failure: Option<Cause>) -> bool {
+    match op {
+        Op::Receive(_) if flags.contains(CompletionFlags::MULTI_RECV) => {
+            failure.is_none_or(|cause| cause == Cause::Truncated) && flags.contains(CompletionFlags::RECV)
+        }
+        Op::Receive(_) => flags.contains(CompletionFlags::RECV),
+        Op::Peek(peek) => matches!(peek.stage, Stage::Claiming(Some(_))),
+        Op::Send(_) | Op::Remote(_) => false,
     }
 }
 

@@ -564,6 +564,11 @@ impl World {
     pub(crate) fn check_counters(&mut self, node: usize) -> Result<(), String> {
         let life = self.nodes[node].life;
         let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let counted = process.domain.cntr_value(process.receives);
+        let received = self.oracle.received.get(&life).copied().unwrap_or_default();
+        if counted != received {
+            return Err(format!("node {node} counts {counted:?} receives and failed ones, of {received:?}"));
+        }
         let (sent, failed) = process.domain.cntr_value(process.sends);
         let sends = self.model.messages().filter(|(_, message)| message.life == life).count();
         let failures = self

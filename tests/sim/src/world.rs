@@ -154,6 +154,9 @@ impl World {
     }
 
     fn finish(&mut self) -> Result<Summary, String> {
+        for node in 0..self.nodes.len() {
+            self.read_all(node)?;
+        }
         matching::judge(&self.model)?;
         remote_oracle::judge_all(&self.model)?;
         for node in 0..self.nodes.len() {
@@ -284,6 +287,15 @@ impl World {
             }
         }
         Ok(budget > 0)
+    }
+
+    /// Reads whatever is left, however slow the reader was before.
+    fn read_all(&mut self, node: usize) -> Result<(), String> {
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        for cq in [process.tx_cq, process.rx_cq] {
+            while self.read_one(node, cq)? {}
+        }
+        Ok(())
     }
 
     fn read_one(&mut self, node: usize, cq: rdgram_engine::CqId) -> Result<bool, String> {
