@@ -23,8 +23,12 @@ const SUBJECTS: [(&str, RGBColor); 5] = [
     (TCP, RGBColor(230, 120, 0)),
     (PEER, RGBColor(150, 80, 30)),
     (RXD, RGBColor(120, 60, 160)),
-    (RAW_UDP, RGBColor(110, 110, 110)),
+    (RAW_UDP, GREY),
 ];
+
+const GREY: RGBColor = RGBColor(110, 110, 110);
+/// Smaller messages are a matter of latency.
+const BANDWIDTH_FROM: u64 = 1024;
 
 /// One picture.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ struct Chart {
     title: String,
     x_label: String,
     y_label: &'static str,
+    legend: SeriesLabelPosition,
     lines: Vec<Line>,
 }
 
@@ -57,30 +62,57 @@ pub(crate) fn draw(report: &Report, dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn by_size(report: &Report, place: &str) -> Vec<Chart> {
-    let chart = |file: &str, title: &str, y_label, metric| Chart {
+    let chart = |file: &str, title: &str, y_label, legend, lines| Chart {
         file: format!("{file}-{}.svg", file_name(place)),
         title: format!("{title}, {place}"),
         x_label: "message, bytes".to_owned(),
         y_label,
-        lines: SUBJECTS
-            .iter()
-            .filter_map(|(name, colour)| line(report, place, name, *colour, metric))
-            .collect(),
+        legend,
+        lines,
     };
+    let lines = |metric, least_bytes| -> Vec<Line> {
+        let line =
+            |(name, colour): &(&str, RGBColor)| line(report, place, name, *colour, metric, least_bytes);
+        SUBJECTS.iter().filter_map(line).collect()
+    };
+    let mut bandwidth = lines(Metric::PingPongMbS, BANDWIDTH_FROM);
+    bandwidth.extend(stream(report, place, &bandwidth));
+    // Nothing has no place on a logarithmic axis; one byte takes as long.
+    let (latency, rate) = (lines(Metric::HalfRoundTripUs, 1), lines(Metric::UnibandMsgS, 1));
+    use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft};
     vec![
-        chart("latency", "MPI half round trip", "µs", Metric::HalfRoundTripUs),
-        chart("bandwidth", "MPI PingPong bandwidth", "MB/s", Metric::PingPongMbS),
-        chart("rate", "MPI message rate, one direction", "messages/s", Metric::UnibandMsgS),
+        chart("latency", "MPI half round trip", "µs", UpperLeft, latency),
+        chart("bandwidth", "MPI PingPong bandwidth", "MB/s", LowerRight, bandwidth),
+        chart("rate", "MPI message rate, one direction", "messages/s", LowerLeft, rate),
     ]
 }
 
-fn line(report: &Report, place: &str, name: &str, colour: RGBColor, metric: Metric) -> Option<Line> {
+fn line(
+    report: &Report,
+    place: &str,
+    name: &str,
+    colour: RGBColor,
+    metric: Metric,
+    least_bytes: u64,
+) -> Option<Line> {
     let results = report.of(At { section: "latency", place }, metric);
-    // Nothing has no place on a logarithmic axis; one byte takes as long.
-    let ours = results.filter(|result| result.key.subject == name && result.key.bytes > 0);
+    // What was too small for the digits printed is no point either.
+    let ours = results.filter(|result| {
+        result.key.subject == name && result.key.bytes >= least_bytes && result.median > 0.0
+    });
     let points: BTreeMap<u64, f64> = ours.map(|result| (result.key.bytes, result.median)).collect();
     let points: Vec<(f64, f64)> = points.into_iter().map(|(bytes, value)| (bytes as f64, value)).collect();
     (!points.is_empty()).then(|| Line { name: name.to_owned(), colour, points })
+}
+
+/// The stream's best rate, as a level beside these lines.
+fn stream(report: &Report, place: &str, lines: &[Line]) -> Option<Line> {
+    let at = At { section: "latency", place };
+    let streams = report.of(at, Metric::StreamMbS).filter(|result| result.key.subject == RAW_UDP);
+    let level = streams.map(|result| result.median).reduce(f64::max)?;
+    let sizes = || lines.iter().flat_map(|line| line.points.iter().map(|point| point.0));
+    let points = vec![(sizes().reduce(f64::min)?, level), (sizes().reduce(f64::max)?, level)];
+    Some(Line { name: format!("{RAW_UDP}, GSO stream"), colour: GREY, points })
 }
 
 /// Bandwidth as a share of that without loss, in the same setting.
@@ -108,6 +140,7 @@ fn under_loss(report: &Report) -> Chart {
         title: format!("rdgram, 1 MiB messages under loss, {}", hosts_name(MTU)),
         x_label: "lost, %".to_owned(),
         y_label: "% of the bandwidth without loss",
+        legend: SeriesLabelPosition::LowerLeft,
         lines,
     }
 }
@@ -142,6 +175,7 @@ fn save(chart: &Chart, dir: &Path, axes: Axes) -> Result<Option<PathBuf>> {
     let mut text = String::new();
     let drawn = {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(|error| anyhow!("cannot draw {}: {error}", chart.file))?;
         let mut builder = ChartBuilder::on(&area);
         builder.caption(&chart.title, (FONT, 20)).margin(12).x_label_area_size(40).y_label_area_size(70);
         match axes {
@@ -173,7 +207,6 @@ where
     X: Ranged<ValueType = f64> + ValueFormatter<f64>,
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    area.fill(&WHITE)?;
     let mut context = context?;
     context
         .configure_mesh()
@@ -195,7 +228,7 @@ where
     }
     context
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(chart.legend.clone())
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.2))
         .label_font((FONT, 14))
@@ -262,6 +295,9 @@ mod tests {
         let text = fs::read_to_string(&files[0])?;
         fs::remove_dir_all(&dir)?;
         assert_eq!(files.len(), 1);
+        // After everything else the background would hide it.
+        let title = text.find("MPI half round trip, loopback");
+        assert!(title > text.find("fill=\"#FFFFFF\""), "{text}");
         // Each has its colour, in the line and in the legend.
         for (name, colour) in [(RDGRAM, "#005AC8"), (TCP, "#E67800")] {
             assert!(text.lines().any(|line| line.trim() == name), "{text}");

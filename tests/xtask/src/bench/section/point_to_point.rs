@@ -104,17 +104,20 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
     let limit = limit_of(session, sizes.len());
     let file = sizes_file(session, &sizes)?;
     let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "PingPong"];
-    let mut detail = pingpong(session, site, contender, limit, &arguments)?;
+    let (mut detail, measured) = pingpong(session, site, contender, limit, &arguments)?;
+    detail += &note_missing(session, site, contender, sizes.len(), measured);
     if session.plan.huge {
         let arguments = ["-time", "2", "-iter", "10,2000", "-mem", "2", "-msglog", "26:26", "PingPong"];
-        pingpong(session, site, contender, 40, &arguments)?;
+        detail += &pingpong(session, site, contender, 40, &arguments)?.0;
     }
     let sizes = session.plan.rate_sizes.clone();
     let limit = limit_of(session, sizes.len());
     let file = sizes_file(session, &sizes)?;
     let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "Uniband"];
     let output = session.mpi(site, contender, &imb_run(session, RANKS, limit, &arguments))?;
-    for row in imb_table(&output, "Uniband")? {
+    let rows = imb_table(&output, "Uniband")?;
+    detail += &note_missing(session, site, contender, sizes.len(), rows.len());
+    for row in rows {
         let (rate, messages) = (column(&row, 0)?, column(&row, 1)?);
         session.keep(site, &contender.label, Metric::UnibandMbS, row.bytes, RANKS, rate);
         session.keep(site, &contender.label, Metric::UnibandMsgS, row.bytes, RANKS, messages);
@@ -125,16 +128,19 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
     Ok(detail)
 }
 
+/// What it measured as text, and how many sizes.
 fn pingpong(
     session: &mut Session<'_>,
     site: &Site,
     contender: &Contender,
     limit: u64,
     arguments: &[&str],
-) -> Result<String> {
+) -> Result<(String, usize)> {
     let output = session.mpi(site, contender, &imb_run(session, RANKS, limit, arguments))?;
     let mut detail = String::new();
-    for row in imb_table(&output, "PingPong")? {
+    let rows = imb_table(&output, "PingPong")?;
+    let measured = rows.len();
+    for row in rows {
         let (time, rate) = (column(&row, 0)?, column(&row, 1)?);
         // With a single large size IMB measures none as well, with too few repetitions to mean anything.
         if row.bytes == 0 && arguments.contains(&"-msglog") {
@@ -151,7 +157,24 @@ fn pingpong(
             _ => {}
         }
     }
-    Ok(detail)
+    Ok((detail, measured))
+}
+
+/// IMB leaves sizes out when its own time is over, as on a busy machine. What is missing is said.
+fn note_missing(
+    session: &mut Session<'_>,
+    site: &Site,
+    contender: &Contender,
+    sizes: usize,
+    measured: usize,
+) -> String {
+    let missing = sizes.saturating_sub(measured);
+    if missing == 0 {
+        return String::new();
+    }
+    let what = format!("{missing} of {sizes} sizes, for which IMB had no time");
+    session.report_trouble(site, &contender.label, what, true);
+    format!(", {missing} of {sizes} sizes left out by IMB")
 }
 
 /// Time for every size and for the start; twice that and it hangs.
