@@ -85,6 +85,20 @@ pub(super) fn simulator(context: &mut Context<'_>, tally: &mut Tally) {
     });
 }
 
+/// Every interleaving of the locks that the model checker can make (`prov/sync/tests/model.rs`).
+pub(super) fn models(context: &mut Context<'_>, tally: &mut Tally) {
+    tally.check("models of the locks", || {
+        let arguments = ["test", "--package", "rdgram-sync", "--test", "model", "--release"];
+        // Its own directory: the flag would make cargo build everything anew, here and for whoever comes after.
+        let job = cargo(context.layout, &arguments, 15).env("RUSTFLAGS", "--cfg loom");
+        let output = job.env("CARGO_TARGET_DIR", context.layout.target.join("loom")).check()?;
+        match tests_passed(&output) {
+            0 => bail!("no model was run"),
+            passed => Ok(format!("{passed} models")),
+        }
+    });
+}
+
 /// Are the checked-in bindings what the generator makes?
 pub(super) fn bindings(context: &mut Context<'_>, tally: &mut Tally) {
     tally.check("bindings --check", || {
