@@ -109,6 +109,8 @@ pub(crate) struct TxEntry {
     pub(crate) stag: u32,
     /// Packets that are not acknowledged.
     pub(crate) in_flight: u32,
+    /// Its place in the line of those to be counted, when it has one.
+    pub(crate) turn: Option<u32>,
     /// The completion was written already (FI_INJECT_COMPLETE).
     pub(crate) reported: bool,
 }

@@ -45,16 +45,16 @@ impl Core {
     /// Fails a send. An injected one has no context that the application would know: only counters tell.
     pub(crate) fn fail_tx(&mut self, key: Key, cause: Cause, shared: &mut Shared) {
         let tx = &self.txs[key];
-        let (completion, events, peer) = (tx.completion(), tx.events(), tx.peer);
+        let (completion, peer) = (tx.completion(), tx.peer);
         let told = !tx.reported
             && tx.kind != TxKind::Response
             && (!tx.flags.contains(OpFlags::INJECT) || tx.flags.contains(OpFlags::COMPLETION));
+        self.count_tx(key, true, shared);
         self.release_tx(key);
         if told {
             let completion = Completion { source: self.fi_addr(shared, peer), ..completion };
             self.complete_tx(shared, Entry::Failure(Failure { completion, overflow: 0, cause }));
         }
-        self.count(shared, events, true);
     }
 
     /// Fails a message that will never be whole.

@@ -5,6 +5,7 @@
 mod atomic;
 mod atomic_op;
 mod av;
+mod count_line;
 mod cq;
 mod datapath;
 mod domain;

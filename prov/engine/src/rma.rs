@@ -90,6 +90,11 @@ impl Core {
         if core::mem::take(&mut self.peer_mut(peer).fence_next) {
             self.txs[key].flags |= OpFlags::FENCE;
         }
+        const COUNTED: CounterEvents = CounterEvents::READ.union(CounterEvents::WRITE);
+        let one_sided = self.txs[key].events().intersects(COUNTED);
+        if one_sided && self.bindings.cntrs.iter().any(|(_, bound)| bound.intersects(COUNTED)) {
+            self.txs[key].turn = Some(self.peer_mut(peer).counting.join());
+        }
         self.peer_mut(peer).starts.push_back(key);
         self.make_ready(peer);
     }

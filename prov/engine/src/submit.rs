@@ -1,5 +1,6 @@
 //! Calls: send, receive, peek, claim, cancel. Each either fails at once and changes nothing, or is accepted and completes exactly once.
 
+use crate::count_line::Ended;
 use crate::cq::Entry;
 use crate::datapath::Datapath;
 use crate::domain::Shared;
@@ -312,8 +313,19 @@ impl Core {
         if tx.kind == TxKind::Response && tx.counted {
             self.report_read(tx.region, shared);
         }
-        self.count(shared, self.txs[key].events(), false);
+        self.count_tx(key, false, shared);
         self.release_tx(key);
+    }
+
+    /// Counts an operation that ended: a one-sided one when those issued before it to the same peer have been counted.
+    pub(crate) fn count_tx(&mut self, key: Key, error: bool, shared: &mut Shared) {
+        let tx = &mut self.txs[key];
+        let (peer, ended) = (tx.peer, Ended { events: tx.events(), error });
+        let Some(turn) = tx.turn.take() else { return self.count(shared, ended.events, error) };
+        self.peer_mut(peer).counting.end(turn, ended);
+        while let Some(ended) = self.peer_mut(peer).counting.next() {
+            self.count(shared, ended.events, ended.error);
+        }
     }
 
     /// See [`crate::Domain::cancel`].

@@ -22,7 +22,8 @@ impl World {
     fn with(size: usize, access: Access, orders: Orders) -> Self {
         let net = net();
         let config = EpConfig { orders, ..EpConfig::default() };
-        let (mut a, mut b) = (Node::with(&net, 1, config, 1), Node::new(&net, 2));
+        let events = CounterEvents::READ | CounterEvents::WRITE;
+        let (mut a, mut b) = (Node::counting(&net, 1, config, 1, events), Node::new(&net, 2));
         let to_b = a.knows(&b);
         b.knows(&a);
         let memory = vec![0; size];
@@ -164,6 +165,25 @@ fn remote_cq_data_comes_after_the_bytes_and_counters_count_once() {
         assert!(world.b.next().is_none());
         assert_eq!(world.b.domain.cntr_value(events), (number as u64 + 1, 0));
     }
+}
+
+#[test]
+fn operations_to_a_peer_are_counted_in_the_order_issued() {
+    let mut world = World::new(300_000, BOTH);
+    let (long, short) = (vec![0; 200_000], vec![0; 100]);
+    world.rma(RmaKind::Read, &long, &[at(0, 200_000)], None, 1, OpFlags::COMPLETION);
+    world.rma(RmaKind::Read, &short, &[at(0, 100)], None, 2, OpFlags::COMPLETION);
+    world.rma(RmaKind::Write, &short, &[at(250_000, 100)], None, 3, OpFlags::COMPLETION);
+    let mut ended = Vec::new();
+    while ended.len() < 3 {
+        world.a.domain.progress();
+        world.b.domain.progress();
+        world.a.time_passes(10);
+        ended.extend(world.a.all().into_iter().map(|entry| entry.unwrap().context));
+        let counted = world.a.domain.cntr_value(world.a.cntr);
+        assert_eq!(counted, if ended.contains(&1) { (ended.len() as u64, 0) } else { (0, 0) }, "{ended:?}");
+    }
+    assert_ne!(ended[0], 1, "the long one ends last: else this shows nothing");
 }
 
 #[test]

@@ -117,6 +117,17 @@ impl Node {
     }
 
     pub(crate) fn with(net: &SharedNet, port: u16, config: EpConfig, incarnation: u64) -> Self {
+        Self::counting(net, port, config, incarnation, CounterEvents::SEND | CounterEvents::RECV)
+    }
+
+    /// With a counter of these events.
+    pub(crate) fn counting(
+        net: &SharedNet,
+        port: u16,
+        config: EpConfig,
+        incarnation: u64,
+        events: CounterEvents,
+    ) -> Self {
         let address = SocketAddr::from(([10, 0, 0, 1], port));
         net.borrow_mut().queues.insert(address, Queue::new());
         let mut domain = Domain::new();
@@ -126,7 +137,7 @@ impl Node {
         let ep = domain.ep_open(config, Path { net: net.clone(), address, incarnation });
         domain.ep_bind_cq(ep, cq, Direction::Transmit).unwrap();
         domain.ep_bind_cq(ep, cq, Direction::Receive).unwrap();
-        domain.ep_bind_cntr(ep, cntr, CounterEvents::SEND | CounterEvents::RECV).unwrap();
+        domain.ep_bind_cntr(ep, cntr, events).unwrap();
         domain.ep_bind_av(ep, av).unwrap();
         domain.ep_enable(ep).unwrap();
         Self { domain, ep, cq, av, cntr, address, net: net.clone() }
