@@ -22,6 +22,12 @@ impl Fences {
         epoch
     }
 
+    /// Whether something behind a later fence than this is awaited.
+    pub fn is_awaited_after(&self, from: LifeId, to: usize, epoch: usize) -> bool {
+        let later = self.awaited.get(&(from, to)).and_then(|epochs| epochs.get(epoch + 1..));
+        later.is_some_and(|later| later.iter().any(|awaited| *awaited > 0))
+    }
+
     /// Notes the end of an awaited operation. Only success shows that earlier ones had to be over.
     pub fn end(&mut self, from: LifeId, to: usize, epoch: usize, success: bool) -> Result<(), String> {
         let Some(epochs) = self.awaited.get_mut(&(from, to)) else {
@@ -49,6 +55,7 @@ mod tests {
         assert_eq!(fences.end(0, 2, other, true), Ok(()), "another peer");
         let third = fences.submit(0, 1, false, true);
         assert!(fences.end(0, 1, third, true).is_err(), "it stands behind the fence too");
+        assert!(fences.is_awaited_after(0, 1, first) && !fences.is_awaited_after(0, 1, third));
         assert_eq!(fences.end(0, 1, first, true), Ok(()));
         assert_eq!(fences.end(0, 1, second, true), Ok(()));
     }

@@ -453,11 +453,14 @@ impl World {
         let certain = self.model.inbound[node][usize::from(tagged)].len();
         let waiting = if self.oracle.restarts {
             let waits = |message: &Message| {
+                // Of one without completion nobody hears; but a fence may wait for it, and others for the fence.
+                let heard = message.flags.contains(OpFlags::COMPLETION)
+                    || self.model.fences.is_awaited_after(message.life, message.to, message.epoch);
                 message.to == node
                     && message.tag.is_some() == tagged
                     && message.outcome == Outcome::Pending
                     && message.taken.is_none()
-                    && message.flags.contains(OpFlags::COMPLETION)
+                    && heard
             };
             self.model.messages().filter(|(_, message)| waits(message)).count()
         } else {
