@@ -32,6 +32,12 @@ enum Present {
 /// A C compiler.
 pub(crate) const GCC: Need =
     Need { package: "gcc", reason: "compiles the test programs", present: Present::Program("gcc") };
+/// What reads libfabric's headers for the bindings.
+pub(crate) const LIBCLANG: Need = Need {
+    package: "libclang-dev",
+    reason: "reads headers, to compare the bindings that are checked in",
+    present: Present::File("/usr/share/doc/libclang-dev"),
+};
 /// The headers of the C library.
 pub(crate) const LIBC_HEADERS: Need = Need {
     package: "libc6-dev",

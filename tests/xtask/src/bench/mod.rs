@@ -98,14 +98,15 @@ fn is_complete(report: &Report) -> bool {
     })
 }
 
-/// Try the machinery: a few sections of the smallest form, of which nothing may fail.
+/// Try the machinery: a few sections of the smallest form.
 pub(crate) fn smoke(layout: &Layout) -> Result<String> {
     const SECTIONS: [&str; 3] = ["latency", "peers", "cost"];
     let report = measure_with(layout, Plan::smoke(), &SECTIONS.map(str::to_owned))?;
-    if let Some(trouble) = report.troubles.first() {
-        bail!("{} · {}: {}", trouble.section, trouble.subject, trouble.what);
+    if !is_complete(&report) {
+        let told = report.troubles.iter().map(|trouble| format!("{}: {}", trouble.subject, trouble.what));
+        bail!("{}", told.collect::<Vec<_>>().join("; "));
     }
-    Ok(format!("{} figures", report.results.len()))
+    Ok(format!("{} figures, {} troubles of peers", report.results.len(), report.troubles.len()))
 }
 
 fn measure(layout: &Layout, options: &Options) -> Result<Report> {

@@ -93,7 +93,7 @@ impl Plan {
         Self {
             rounds: 1,
             floor_seconds: 0.02,
-            imb_seconds: 0.05,
+            imb_seconds: 0.3,
             latency_sizes: vec![8],
             rate_sizes: vec![8],
             mtus: Vec::new(),

@@ -10,6 +10,7 @@ use crate::bindings as generator;
 use crate::command::Job;
 use crate::cross;
 use crate::layout::Layout;
+use crate::packages;
 use crate::tally::{Tally, skip};
 
 /// The generator says so in these words where the installed libfabric is not the one the bindings are of.
@@ -102,6 +103,8 @@ pub(super) fn models(context: &mut Context<'_>, tally: &mut Tally) {
 /// Are the checked-in bindings what the generator makes?
 pub(super) fn bindings(context: &mut Context<'_>, tally: &mut Tally) {
     tally.check("bindings --check", || {
+        let needs = [packages::LIBCLANG, packages::LIBC_HEADERS, packages::LIBFABRIC_DEV];
+        packages::require_or_skip(context.layout, &needs)?;
         let output = generator::generator(context.layout, true).check()?;
         match output.lines().find(|line| line.contains(GENERATOR_SKIPS)) {
             Some(line) => Err(skip(line.trim())),
