@@ -20,6 +20,7 @@ impl<D: Datapath> Endpoint<D> {
         core.check_enabled()?;
         let peer = core.peer_at(shared, op.destination)?;
         let key = core.take_atomic(peer, op)?;
+        core.join_count_line(key);
         if core.peer(peer).itself {
             core.atomic_to_self(key, shared);
             return Ok(());

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use rdgram_proto::{Context, Credit, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
+use crate::count_line::CountLine;
 use crate::cq::Entry;
 use crate::datapath::{Datapath, TxBatch};
 use crate::domain::Shared;
@@ -79,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) tagged: MatchQueue,
     pub(crate) untagged: MatchQueue,
     pub(crate) claimed: Vec<Claimed>,
+    /// One-sided operations that counters here count.
+    pub(crate) counting: CountLine,
     // Peers.
     pub(crate) peers: Vec<Peer>,
     pub(crate) by_name: HashMap<SocketAddr, PeerId>,
@@ -124,6 +127,7 @@ impl Core {
             tagged: MatchQueue::default(),
             untagged: MatchQueue::default(),
             claimed: Vec::new(),
+            counting: CountLine::default(),
             peers: Vec::new(),
             by_name: HashMap::new(),
             routes: Vec::new(),

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use rdgram_proto::Context;
 use rdgram_wire::Control;
 
-use crate::count_line::CountLine;
 use crate::entries::Token;
 use crate::matching::PeerId;
 use crate::slab::Key;
@@ -47,8 +46,6 @@ pub(crate) struct Peer {
     pub(crate) writes: Vec<IncomingWrite>,
     /// Operations to the peer that began and did not end.
     pub(crate) underway: Underway,
-    /// One-sided operations to the peer that counters here count.
-    pub(crate) counting: CountLine,
     /// A fenced operation was refused before it stood in line: the next one has its fence.
     pub(crate) fence_next: bool,
     pub(crate) control: VecDeque<Control>,
@@ -86,7 +83,6 @@ impl Peer {
             open: Vec::new(),
             writes: Vec::new(),
             underway: Underway::default(),
-            counting: CountLine::default(),
             fence_next: false,
             control: VecDeque::new(),
             starts: VecDeque::new(),

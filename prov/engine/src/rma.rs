@@ -31,6 +31,7 @@ impl<D: Datapath> Endpoint<D> {
         core.check_enabled()?;
         let peer = core.peer_at(shared, op.destination)?;
         let key = core.take_rma(peer, op)?;
+        core.join_count_line(key);
         // No packet can name such a place, so the target cannot be the one to refuse it (protocol.md section 7).
         let beyond = |piece: &RemoteSlice| piece.offset.checked_add(piece.length).is_none();
         if op.kind == RmaKind::Write && op.remote.iter().any(beyond) {
@@ -85,15 +86,18 @@ impl Core {
         Ok(key)
     }
 
+    /// Gives a one-sided operation its place in the line of those to be counted, when a counter counts them.
+    pub(crate) fn join_count_line(&mut self, key: Key) {
+        const COUNTED: CounterEvents = CounterEvents::READ.union(CounterEvents::WRITE);
+        if self.bindings.cntrs.iter().any(|(_, bound)| bound.intersects(COUNTED)) {
+            self.txs[key].turn = Some(self.counting.join());
+        }
+    }
+
     /// Gives an operation its place in the line to its peer.
     pub(crate) fn line_up(&mut self, key: Key, peer: PeerId) {
         if core::mem::take(&mut self.peer_mut(peer).fence_next) {
             self.txs[key].flags |= OpFlags::FENCE;
-        }
-        const COUNTED: CounterEvents = CounterEvents::READ.union(CounterEvents::WRITE);
-        let one_sided = self.txs[key].events().intersects(COUNTED);
-        if one_sided && self.bindings.cntrs.iter().any(|(_, bound)| bound.intersects(COUNTED)) {
-            self.txs[key].turn = Some(self.peer_mut(peer).counting.join());
         }
         self.peer_mut(peer).starts.push_back(key);
         self.make_ready(peer);

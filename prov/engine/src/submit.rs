@@ -317,13 +317,13 @@ impl Core {
         self.release_tx(key);
     }
 
-    /// Counts an operation that ended: a one-sided one when those issued before it to the same peer have been counted.
+    /// Counts an operation that ended: a one-sided one when those issued before it have been counted.
     pub(crate) fn count_tx(&mut self, key: Key, error: bool, shared: &mut Shared) {
         let tx = &mut self.txs[key];
-        let (peer, ended) = (tx.peer, Ended { events: tx.events(), error });
+        let ended = Ended { events: tx.events(), error };
         let Some(turn) = tx.turn.take() else { return self.count(shared, ended.events, error) };
-        self.peer_mut(peer).counting.end(turn, ended);
-        while let Some(ended) = self.peer_mut(peer).counting.next() {
+        self.counting.end(turn, ended);
+        while let Some(ended) = self.counting.next() {
             self.count(shared, ended.events, ended.error);
         }
     }
