@@ -42,16 +42,25 @@ impl World {
         }
         let region = self.rng.pick(&regions);
         let access = self.model.regions[region].access;
-        let draft = match self.rng.weighted(&[38, 28, 26, 8]) {
+        let draft = match self.rng.weighted(&[40, 30, 20, 10]) {
             0 if access.contains(Access::REMOTE_WRITE) => self.draft_write(node, region),
             1 if access.contains(Access::REMOTE_READ) => self.draft_read(node, region),
-            2 if access == BOTH => self.draft_atomic(node, region),
+            2 if access == BOTH => return self.do_atomics(node, region),
             _ => self.draft_refused(node, region),
         };
         match draft.action {
             Action::Atomic(_) => self.submit_atomic(node, draft),
             _ => self.submit_rma(node, draft),
         }
+    }
+
+    /// Atomics in a row, so that some of them are under way together.
+    fn do_atomics(&mut self, node: usize, region: usize) -> Result<(), String> {
+        for _ in 0..self.rng.size(1..=5) {
+            let draft = self.draft_atomic(node, region);
+            self.submit_atomic(node, draft)?;
+        }
+        Ok(())
     }
 
     fn draft_write(&mut self, node: usize, region: usize) -> Draft {
@@ -184,7 +193,10 @@ impl World {
             1 => self.rng.size(1..=most.min(8)),
             _ => most,
         };
-        let at = self.rng.index(most - count + 1) * datatype.size();
+        // Mostly where others have been: only what overlaps shows an order.
+        let places = most - count + 1;
+        let near = if self.rng.chance(750_000) { places.min(4) } else { places };
+        let at = self.rng.index(near) * datatype.size();
         let bytes = count * datatype.size();
         let fetch = operation == AtomicOp::Read || operation.compares() || self.rng.chance(500_000);
         let operand = if operation == AtomicOp::Read { Vec::new() } else { self.values(datatype, count) };
