@@ -1,6 +1,6 @@
 //! The line in which one-sided operations wait to be counted at their initiator: in the order issued, whichever ends first.
 //!
-//! MPI libraries flush by comparing a counter with the number of operations issued before (decision 0010), so an operation must not count before an earlier one.
+//! An MPI library may flush by comparing a counter with the number of operations issued before (decision 0010), so an operation must not count before an earlier one.
 
 use std::collections::VecDeque;
 
