@@ -417,6 +417,7 @@ impl<D: Datapath> Endpoint<D> {
         for peer in &mut core.peers {
             peer.order.clear();
             peer.open.clear();
+            peer.multi_line.clear();
         }
         for key in core.txs.keys_where(|_| true) {
             core.detach_tx(key);

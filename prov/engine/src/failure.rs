@@ -30,6 +30,7 @@ impl Core {
     /// Fails the messages of a peer that will never be whole, and forgets their order.
     pub(crate) fn fail_received(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
         self.peer_mut(peer).forget_received();
+        self.end_multi_line(peer, cause, shared);
         // Answers to requests that are forgotten now: nobody waits for them.
         for key in self.txs.keys_where(|tx| tx.peer == peer && tx.kind == TxKind::Response) {
             self.withdraw_response(key);
@@ -39,6 +40,17 @@ impl Core {
             |rx: &RxEntry| rx.is_whole() && matches!(rx.stage, RxStage::Unexpected | RxStage::Claimed { .. });
         for key in self.rxs.keys_where(|rx| rx.peer == peer && !stays(rx)) {
             self.fail_rx(key, cause, shared);
+        }
+    }
+
+    /// Ends the messages in multi-receive buffers in their order: what is whole was only waiting for an earlier one.
+    fn end_multi_line(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
+        while let Some(key) = self.peer_mut(peer).multi_line.pop_front() {
+            let rx = &self.rxs[key];
+            match rx.target.filter(|_| rx.is_whole()) {
+                Some(target) => self.report_rx(key, target, shared),
+                None => self.fail_rx(key, cause, shared),
+            }
         }
     }
 

@@ -218,6 +218,10 @@ impl Core {
         let rx = &mut self.rxs[key];
         rx.stage = RxStage::Matched;
         rx.target = Some(target);
+        let peer = rx.peer;
+        if self.posts[target.posted].multi.is_some() {
+            self.peer_mut(peer).multi_line.push_back(key);
+        }
         self.watch.begin();
         #[cfg(feature = "trace")]
         self.trace_match(key);
@@ -360,10 +364,32 @@ impl Core {
         self.finish_rx(key, shared);
     }
 
-    /// A matched message is whole: reports it and frees its entries.
+    /// A matched message is whole. In a multi-receive buffer it completes when those of its sender before it have.
     pub(crate) fn finish_rx(&mut self, key: Key, shared: &mut Shared) {
         let rx = &self.rxs[key];
         let Some(target) = rx.target else { return };
+        if self.posts[target.posted].multi.is_none() {
+            return self.report_rx(key, target, shared);
+        }
+        let peer = rx.peer;
+        if planted(Defect::MultiRecvOutOfOrder) {
+            self.peer_mut(peer).multi_line.retain(|other| *other != key);
+            return self.report_rx(key, target, shared);
+        }
+        if self.peer(peer).multi_line.front() != Some(&key) {
+            return;
+        }
+        while let Some(&key) = self.peer(peer).multi_line.front() {
+            let rx = &self.rxs[key];
+            let Some(target) = rx.target.filter(|_| rx.is_whole()) else { return };
+            self.peer_mut(peer).multi_line.pop_front();
+            self.report_rx(key, target, shared);
+        }
+    }
+
+    /// Reports a message and frees its entries.
+    pub(crate) fn report_rx(&mut self, key: Key, target: Target, shared: &mut Shared) {
+        let rx = &self.rxs[key];
         let (total, peer) = (rx.total, rx.peer);
         let completion = self.completion_of(key, shared);
         let overflow =

@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     pub(crate) order: VecDeque<Option<Key>>,
     /// Messages before `rx_msn` with eager payload missing.
     pub(crate) open: Vec<Key>,
+    /// Messages on their way into multi-receive buffers, in the order matched: they complete in it (decision 0011).
+    pub(crate) multi_line: VecDeque<Key>,
     /// Writes of the peer of which some packets have been placed. The peer says when it gives one up (VOID).
     pub(crate) writes: Vec<IncomingWrite>,
     /// Operations to the peer that began and did not end.
@@ -81,6 +83,7 @@ impl Peer {
             rx_msn: FIRST_MSN,
             order: VecDeque::new(),
             open: Vec::new(),
+            multi_line: VecDeque::new(),
             writes: Vec::new(),
             underway: Underway::default(),
             fence_next: false,

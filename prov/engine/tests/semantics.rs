@@ -227,6 +227,64 @@ fn multi_receive_fills_a_buffer_and_says_when_it_is_released() {
 }
 
 #[test]
+fn messages_in_multi_receive_buffers_complete_in_the_order_sent() {
+    let (mut a, mut b, to_b, _) = two();
+    let mut buffer = vec![0; 100_000];
+    b.recv_with(ANY, &mut buffer, None, 1, OpFlags::COMPLETION | OpFlags::MULTI_RECV);
+    // The first contact, so that nothing below waits for an answer to it.
+    a.send(to_b, b"hello", None, 0);
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(b.all().len(), 1);
+    // The last packet of the first message is lost once: the others are whole before it.
+    let (at, mut packets) = (b.address, 0);
+    b.lose(move |to, _| {
+        packets += usize::from(*to == at);
+        *to == at && packets == 3
+    });
+    let lengths = [3000, 40_000, 8, 0];
+    for (index, length) in lengths.iter().enumerate() {
+        a.send(to_b, &pattern(index, *length), None, 0);
+    }
+    a.domain.progress();
+    b.domain.progress();
+    assert_eq!(b.next(), None, "nothing passes the first message");
+    settle(&mut [&mut a, &mut b]);
+    let got: Vec<usize> = b.all().into_iter().map(|entry| entry.unwrap().length).collect();
+    assert_eq!(got, lengths);
+}
+
+#[test]
+fn what_is_whole_in_a_multi_receive_buffer_survives_the_end_of_its_sender() {
+    let net = net();
+    let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+    let to_b = a.knows(&b);
+    let mut buffer = vec![0; 100_000];
+    b.recv_with(ANY, &mut buffer, None, 1, OpFlags::COMPLETION | OpFlags::MULTI_RECV);
+    a.send(to_b, b"hello", None, 0);
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(b.all().len(), 1);
+    let (at, mut packets) = (b.address, 0);
+    b.lose(move |to, _| {
+        packets += usize::from(*to == at);
+        *to == at && packets == 3
+    });
+    a.send(to_b, &pattern(1, 3000), None, 0);
+    a.send(to_b, b"whole", None, 0);
+    a.domain.progress();
+    b.domain.progress();
+    assert_eq!(b.next(), None, "it waits for the first message");
+    drop(a);
+    let mut again = Node::with(&net, 1, EpConfig::default(), 100);
+    let to_b = again.knows(&b);
+    again.send(to_b, b"new", None, 0);
+    settle(&mut [&mut again, &mut b]);
+    assert_eq!(b.next().unwrap().unwrap_err().cause, Cause::Restarted);
+    assert_eq!(b.next().unwrap().unwrap().length, 5);
+    assert_eq!(b.next().unwrap().unwrap().length, 3);
+    assert_eq!(b.next(), None);
+}
+
+#[test]
 fn cancel_takes_back_what_is_not_matched() {
     let (mut a, mut b, to_b, _) = two();
     let (mut one, mut two) = ([0; 4], [0; 4]);

@@ -63,11 +63,13 @@ pub enum Defect {
     ReadDoneAtLastPacket,
     /// Engine: a message id is taken for any operation that has the same entry.
     GenerationIgnored,
+    /// Engine: messages in multi-receive buffers complete as they become whole.
+    MultiRecvOutOfOrder,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -97,6 +99,7 @@ impl Defect {
         Self::CountedTwice,
         Self::ReadDoneAtLastPacket,
         Self::GenerationIgnored,
+        Self::MultiRecvOutOfOrder,
     ];
 }
 

@@ -36,6 +36,8 @@ pub struct Oracle {
     pub received: HashMap<LifeId, (u64, u64)>,
     /// The message that the completion judged last was about, when it received one.
     pub last_taken: Option<OpId>,
+    /// The newest untagged message in a multi-receive buffer: by receiver and sender.
+    newest_in_multi: HashMap<(LifeId, LifeId), OpId>,
 }
 
 impl Oracle {
@@ -194,8 +196,21 @@ impl Oracle {
             let message = self.take(model, reader, op, &report, Some((&buffer, range.clone())))?;
             check_contents(&buffer, range, message)?;
             self.put_back(model, op, buffer);
+            if wanted.tag.is_none() && self.last_taken.is_some() {
+                self.in_order_of_sender(reader.life, model.life_of(message), message)?;
+            }
         }
         if released { self.release_multi(model, op, Outcome::Done) } else { Ok(()) }
+    }
+
+    /// Messages of one sender in multi-receive buffers complete in the order sent.
+    fn in_order_of_sender(&mut self, receiver: LifeId, sender: LifeId, message: OpId) -> Result<(), String> {
+        match self.newest_in_multi.insert((receiver, sender), message) {
+            Some(newer) if newer > message => Err(format!(
+                "message {message} in a multi-receive buffer completed after {newer}, sent later"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn put_back(&mut self, model: &mut Model, op: OpId, buffer: Buffer) {
