@@ -98,6 +98,14 @@ static int64_t operand(enum op op, const struct type *type, struct stream stream
     switch (op) {
     case SUM:
         value %= 100;
+#ifdef OPEN_MPI
+        /*
+         * Where it has vector instructions, Open MPI adds integers of 8 and 16 bits with saturation, but not those
+         * left over at the end (op/avx; open-mpi/ompi#8045, "wontfix"). So no sum may leave the type.
+         */
+        if (type->size <= 2)
+            value = type->kind == UNSIGNED && value < 0 ? -value % 20 : value % 20;
+#endif
         break;
     case PROD:
         value = value % 3 == 0 ? -1 : 1 + value % 2 * (value % 2);
