@@ -298,7 +298,8 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
         let info = unsafe { cptr::required(info.cast_const()) };
         to_c(info.and_then(|info| {
             let shared = domain.shared();
-            let state = make(&Attributes::read(info)?, shared.family)?;
+            let automatic = shared.thread().references() > 0;
+            let state = make(&Attributes::read(info)?, shared.family, automatic)?;
             let slot = shared.with(|domain| Ok(place(&mut domain.endpoints, state)))?;
             let endpoint = Ep {
                 child: Child::new(Tables::<S>::face(context), shared),
@@ -313,10 +314,10 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
     })
 }
 
-fn make(attributes: &Attributes, family: Family) -> Result<EpState> {
+fn make(attributes: &Attributes, family: Family, automatic: bool) -> Result<EpState> {
     let settings = settings();
     let datapath = open_socket(choose_address(attributes.source, family, settings)?, settings)?;
-    let config = config(settings, attributes);
+    let config = config(settings, attributes, automatic);
     let limits = Limits { message: offer::MESSAGE_MAX, inject: config.inject_max };
     let atomics = Limits { message: ATOMIC_MAX, inject: config.inject_max.min(ATOMIC_MAX) };
     let way =

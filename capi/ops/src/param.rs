@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) memory_ceiling: usize,
     /// The checksum covers the payload too.
     pub(crate) full_integrity: bool,
+    /// Small messages to one peer share datagrams.
+    pub(crate) aggregation: bool,
     /// Hand the kernel trains of datagrams (GSO).
     pub(crate) segmentation: bool,
     /// Let the kernel hand over trains of datagrams (GRO).
@@ -71,6 +73,7 @@ impl Default for Settings {
             unexpected_pool: engine.unexpected_pool,
             memory_ceiling: engine.memory_ceiling,
             full_integrity: engine.full_integrity,
+            aggregation: engine.bundles,
             segmentation: true,
             coalescing: true,
             linger: Duration::from_secs(15 * 60),
@@ -177,6 +180,14 @@ const PARAMETERS: &[Parameter] = &[
             };
             put(&mut settings.full_integrity, full)
         },
+    },
+    Parameter {
+        name: c"aggregate",
+        accepts: "0 or 1",
+        help: "Let small messages to one peer share a datagram: those that wait, and those of a burst of sends, \
+               which are held until it is full or the application makes progress",
+        default: |settings| u8::from(settings.aggregation).to_string(),
+        take: |settings, text| put(&mut settings.aggregation, switch(text)),
     },
     Parameter {
         name: c"gso",
@@ -383,6 +394,7 @@ mod tests {
             ("unexpected_pool", "1G", Settings { unexpected_pool: 1 << 30, ..defaults.clone() }),
             ("memory_ceiling", "512m", Settings { memory_ceiling: 512 << 20, ..defaults.clone() }),
             ("integrity", "full", Settings { full_integrity: true, ..defaults.clone() }),
+            ("aggregate", "0", Settings { aggregation: false, ..defaults.clone() }),
             ("gso", "off", Settings { segmentation: false, ..defaults.clone() }),
             ("gro", "0", Settings { coalescing: false, ..defaults.clone() }),
             ("linger", "0", Settings { linger: Duration::ZERO, ..defaults.clone() }),
@@ -417,6 +429,7 @@ mod tests {
             ("unexpected_pool", "1k"),
             ("memory_ceiling", "none"),
             ("integrity", "payload"),
+            ("aggregate", "burst"),
             ("gso", "2"),
             ("linger", "1h"),
             ("progress", "thread"),

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use rdgram_proto::{Context, Credit, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
+use crate::bundle::BundleEntry;
 use crate::count_line::CountLine;
 use crate::cq::Entry;
 use crate::datapath::{Datapath, TxBatch};
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub(crate) txs: Slab<TxEntry>,
     pub(crate) posts: Slab<PostedEntry>,
     pub(crate) rxs: Slab<RxEntry>,
+    pub(crate) bundles: Slab<BundleEntry>,
     pub(crate) injected: Pool,
     pub(crate) unexpected: Pool,
     pub(crate) tagged: MatchQueue,
@@ -95,6 +97,8 @@ pub(crate) struct Core {
     drawn: u64,
     // Progress.
     pub(crate) poll_gap: PollGap,
+    /// Sends since the last progress call.
+    pub(crate) burst: u32,
     pub(crate) next_timeout: Option<Instant>,
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
@@ -122,6 +126,7 @@ impl Core {
             txs: Slab::new(),
             posts: Slab::new(),
             rxs: Slab::new(),
+            bundles: Slab::new(),
             injected: Pool::new(config.memory_ceiling),
             unexpected: Pool::new(config.unexpected_pool),
             tagged: MatchQueue::default(),
@@ -137,6 +142,7 @@ impl Core {
             secret: (0, 0),
             drawn: 0,
             poll_gap: PollGap::default(),
+            burst: 0,
             next_timeout: None,
             ready: VecDeque::new(),
             acking: Vec::new(),
@@ -335,6 +341,8 @@ impl Core {
         self.txs.memory()
             + self.posts.memory()
             + self.rxs.memory()
+            + self.bundles.memory()
+            + self.bundles.len() * DATAGRAM_COST
             + self.injected.handed_out()
             + self.unexpected.handed_out()
     }

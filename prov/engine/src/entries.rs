@@ -220,12 +220,14 @@ pub(crate) enum Token {
     Response { tx: Key, offset: u64, length: u16 },
     /// The end of a refused write.
     Void { tx: Key },
+    /// Messages that share the packet.
+    Bundle { bundle: Key },
     /// A control message.
     Control(Control),
 }
 
 impl Token {
-    /// The operation that the packet belongs to.
+    /// The one operation that the packet belongs to.
     pub(crate) fn operation(&self) -> Option<Key> {
         match self {
             Self::Start { tx, .. }
@@ -235,7 +237,7 @@ impl Token {
             | Self::Request { tx, .. }
             | Self::Response { tx, .. }
             | Self::Void { tx } => Some(*tx),
-            Self::Control(_) => None,
+            Self::Bundle { .. } | Self::Control(_) => None,
         }
     }
 }

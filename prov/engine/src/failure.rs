@@ -17,6 +17,7 @@ impl Core {
         self.stats.peers_dead += 1;
         self.contexts -= 1;
         self.peer_mut(peer).forget_context();
+        self.forget_bundles(peer);
         for key in self.txs.keys_where(|tx| tx.peer == peer && tx.stage != TxStage::Local) {
             self.fail_tx(key, cause, shared);
         }

@@ -5,6 +5,7 @@
 mod atomic;
 mod atomic_op;
 mod av;
+mod bundle;
 mod count_line;
 mod cq;
 mod datapath;

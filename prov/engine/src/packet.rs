@@ -47,7 +47,9 @@ pub(crate) fn next(tx: &TxEntry, key: Key, room: usize) -> Token {
         Token::Response { tx: key, offset, .. } => {
             Token::Response { tx: key, offset, length: short((tx.length - tx.sent).min(space)) }
         }
-        whole @ (Token::Request { .. } | Token::Void { .. } | Token::Control(_)) => whole,
+        whole @ (Token::Request { .. } | Token::Void { .. } | Token::Bundle { .. } | Token::Control(_)) => {
+            whole
+        }
     }
 }
 
@@ -108,6 +110,7 @@ pub(crate) fn segment_of(tx: &TxEntry, token: Token) -> (Segment, usize) {
         }
         Token::Void { tx: key } => (Segment::Control(Control::Void { message_id: key.to_wire() }), 0),
         Token::Control(control) => (Segment::Control(control), 0),
+        Token::Bundle { .. } => unreachable!("a bundle has no segment of its own"),
     }
 }
 
@@ -155,7 +158,11 @@ pub(crate) fn describe(txs: &Slab<TxEntry>, token: Token) -> (Segment, Option<Ke
         Token::Write { offset, .. } | Token::RmaWrite { offset, .. } | Token::Response { offset, .. } => {
             offset
         }
-        Token::Start { .. } | Token::Request { .. } | Token::Void { .. } | Token::Control(_) => 0,
+        Token::Start { .. }
+        | Token::Request { .. }
+        | Token::Void { .. }
+        | Token::Bundle { .. }
+        | Token::Control(_) => 0,
     };
     (segment, Some(key), usize::try_from(offset).expect("inside of memory"), length)
 }

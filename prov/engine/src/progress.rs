@@ -12,6 +12,7 @@ const RX_BATCHES_MAX: usize = 4;
 impl<D: Datapath> Endpoint<D> {
     /// One round. True when anything happened.
     pub(crate) fn progress(&mut self, shared: &mut Shared) -> bool {
+        self.core.burst = 0;
         let now = self.datapath.now();
         self.core.poll_gap.on_poll(now);
         let at = self.core.moment(now);
@@ -112,8 +113,11 @@ impl Core {
             .iter()
             .filter_map(|peer| peer.context.as_deref())
             .any(|context| context.ack_need() != AckNeed::No);
-        let entries =
-            self.txs.len() + self.rxs.len() + self.injected.handed_out() + self.unexpected.handed_out();
+        let entries = self.txs.len()
+            + self.rxs.len()
+            + self.bundles.len()
+            + self.injected.handed_out()
+            + self.unexpected.handed_out();
         let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.writes.is_empty());
         contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty()
     }

@@ -3,13 +3,13 @@
 use core::net::SocketAddr;
 
 use rdgram_proto::{Death, Defect, Event, Incarnation, Moment, PeerFault, Verdict, planted, supersedes};
-use rdgram_wire::{Body, Control, Flags, Kind, Llp, Malformed, Packet, Reset, ResetReason, Segment};
+use rdgram_wire::{Body, Bundle, Control, Flags, Kind, Llp, Malformed, Packet, Reset, ResetReason, Segment};
 
 use crate::atomic::execute_duplicate;
 use crate::datapath::{Datagram, PathError, PathErrorKind};
 use crate::domain::Shared;
 use crate::endpoint::{Core, State};
-use crate::entries::TxStage;
+use crate::entries::{Token, TxStage};
 use crate::matching::PeerId;
 use crate::peer::peer_of;
 use crate::slab::Key;
@@ -107,6 +107,7 @@ impl Core {
         let verdict = context.on_packet(at, llp, packet.syn.as_ref(), datagram.congestion_experienced);
         match (verdict, &packet.body) {
             (Verdict::Accept, Body::Data { segment, payload }) => self.place(peer, segment, payload, shared),
+            (Verdict::Accept, Body::Bundle(bundle)) => self.place_bundle(peer, bundle, shared),
             (Verdict::Duplicate, Body::Data { segment, payload }) if planted(Defect::AtomicRepeated) => {
                 execute_duplicate(segment, payload, shared);
             }
@@ -121,8 +122,20 @@ impl Core {
                 self.answer_unknown(datagram.source, llp);
             }
             (Verdict::Drop(_), _)
-            | (Verdict::NotData, Body::Data { .. } | Body::Reset(_))
+            | (Verdict::NotData, Body::Data { .. } | Body::Bundle(_) | Body::Reset(_))
             | (Verdict::Accept, _) => self.stats.rx_stale += 1,
+        }
+    }
+
+    /// Places the segments of an accepted bundle. One that is malformed is dropped by itself.
+    fn place_bundle(&mut self, peer: PeerId, bundle: &Bundle<'_>, shared: &mut Shared) {
+        let lost = usize::from(planted(Defect::BundleTailLost));
+        let count = if lost > 0 { bundle.items().count() - lost } else { usize::MAX };
+        for item in bundle.items().take(count) {
+            match item {
+                Ok((segment, payload)) => self.place(peer, &segment, payload, shared),
+                Err(_) => self.stats.rx_malformed += 1,
+            }
         }
     }
 
@@ -207,11 +220,10 @@ impl Core {
     pub(crate) fn drain_events(&mut self, peer: PeerId, shared: &mut Shared) {
         while let Some(event) = self.context_mut(peer).and_then(|context| context.poll_event()) {
             match event {
+                Event::Acked(Token::Bundle { bundle }) => self.on_bundle_acked(bundle, shared),
                 Event::Acked(token) => {
-                    let Some(tx) = token.operation() else { continue };
-                    if let Some(entry) = self.txs.get_mut(tx) {
-                        entry.in_flight -= 1;
-                        self.finish_tx_if_done(tx, shared);
+                    if let Some(tx) = token.operation() {
+                        self.on_acked(tx, shared);
                     }
                 }
                 Event::Established | Event::SegmentGrew(_) => {}
@@ -221,6 +233,14 @@ impl Core {
                 }
                 Event::Dead(death) => self.fail_peer(peer, cause_of(death), shared),
             }
+        }
+    }
+
+    /// A packet of an operation was acknowledged.
+    pub(crate) fn on_acked(&mut self, tx: Key, shared: &mut Shared) {
+        if let Some(entry) = self.txs.get_mut(tx) {
+            entry.in_flight -= 1;
+            self.finish_tx_if_done(tx, shared);
         }
     }
 
@@ -240,7 +260,7 @@ impl Core {
 
     /// Answers a packet for a context that is not (any more). Never larger than what it answers, and never to a reset or a close.
     fn answer_unknown(&mut self, source: SocketAddr, llp: &Llp) {
-        if !matches!(llp.kind, Kind::Data | Kind::Probe) || self.batch.is_full() {
+        if !(llp.kind.is_sequenced() || llp.kind == Kind::Probe) || self.batch.is_full() {
             return;
         }
         let reset = Reset {

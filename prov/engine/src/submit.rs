@@ -24,7 +24,7 @@ impl<D: Datapath> Endpoint<D> {
         let now = self.datapath.now();
         core.ensure_context(peer, now);
         core.queue_tx(key, peer, shared);
-        if !op.flags.contains(OpFlags::MORE) {
+        if !op.flags.contains(OpFlags::MORE) && !core.is_held(peer, key) {
             let at = core.moment(now);
             core.transmit(&mut self.datapath, at, shared);
         }
@@ -138,7 +138,9 @@ impl<D: Datapath> Endpoint<D> {
 
     /// Sends what a call to the receive side made due (CTS).
     fn send_answers(&mut self, shared: &mut Shared) {
-        if !self.core.ready.is_empty() {
+        let core = &self.core;
+        // Not for what is held to share a datagram.
+        if core.ready.iter().any(|peer| !core.peer(*peer).control.is_empty()) {
             let at = self.core.moment(self.datapath.now());
             self.core.transmit(&mut self.datapath, at, shared);
         }

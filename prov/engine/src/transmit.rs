@@ -1,7 +1,7 @@
 //! From queues to datagrams: what is lost first, then control, then message starts, then bulk; as much as window and credits allow, in batches.
 
 use rdgram_proto::{Class, Context, Defect, Moment, planted};
-use rdgram_wire::{Control, Flags, Llp, Psn, Segment, Syn};
+use rdgram_wire::{Control, Flags, Kind, Llp, Psn, Segment, Syn};
 
 use crate::datapath::{Datapath, HEADER_MAX, TxPacket, TxStop};
 use crate::domain::Shared;
@@ -168,6 +168,9 @@ impl Core {
                 entry.bulk.push_back(key);
                 continue;
             }
+            if let Some(sent) = self.send_bundle(peer, at) {
+                return sent;
+            }
             let sent = self.send_next(peer, key, at);
             if sent && self.txs[key].all_sent() {
                 self.peer_mut(peer).starts.pop_front();
@@ -282,9 +285,7 @@ impl Core {
             peer,
             None,
             Outgoing { llp, syn, body: &body[..length], padding: 0, fragment: false },
-            None,
-            0,
-            0,
+            Source::Nothing,
         );
     }
 
@@ -293,27 +294,33 @@ impl Core {
         let syn = self.syn_for(peer, &llp);
         let padding = usize::from(size).saturating_sub(prefix(syn.is_some()));
         let padding = datagram_length(padding);
-        self.push(peer, None, Outgoing { llp, syn, body: &[], padding, fragment: false }, None, 0, 0);
+        self.push(peer, None, Outgoing { llp, syn, body: &[], padding, fragment: false }, Source::Nothing);
     }
 
     /// Pushes a reset to an address that no context may exist for.
     pub(crate) fn push_reset(&mut self, destination: core::net::SocketAddr, reset: rdgram_wire::Reset) {
         let mut body = [0; HEADER_MAX];
         let length = reset.encode(&mut body);
-        let llp = Llp::new(rdgram_wire::Kind::Reset);
+        let llp = Llp::new(Kind::Reset);
         let outgoing = Outgoing { llp, syn: None, body: &body[..length], padding: 0, fragment: false };
         self.batch.push(|packet| outgoing.write(packet, destination, Payload::NONE, true), |_| ());
         self.batch_owners.push((PeerId(u32::MAX), None));
     }
 
     /// Pushes the packet that `token` stands for.
-    fn push_data(&mut self, peer: PeerId, llp: Llp, token: Token, fragment: bool, psn: Psn) {
+    pub(crate) fn push_data(&mut self, peer: PeerId, llp: Llp, token: Token, fragment: bool, psn: Psn) {
         let syn = self.syn_for(peer, &llp);
+        if let Token::Bundle { bundle } = token {
+            let llp = Llp { kind: Kind::Bundle, ..llp };
+            let outgoing = Outgoing { llp, syn, body: &[], padding: 0, fragment };
+            return self.push(peer, Some(psn), outgoing, Source::Bundle(bundle));
+        }
         let mut body = [0; Segment::HEADER_MAX];
         let (segment, tx, offset, length) = packet::describe(&self.txs, token);
         let written = segment.encode(&mut body);
         let outgoing = Outgoing { llp, syn, body: &body[..written], padding: 0, fragment };
-        self.push(peer, Some(psn), outgoing, tx, offset, length);
+        let source = tx.map_or(Source::Nothing, |tx| Source::Operation { tx, offset, length });
+        self.push(peer, Some(psn), outgoing, source);
     }
 
     fn syn_for(&self, peer: PeerId, llp: &Llp) -> Option<Syn> {
@@ -321,21 +328,21 @@ impl Core {
         llp.flags.contains(Flags::SYN).then(|| context.syn())
     }
 
-    fn push(
-        &mut self,
-        peer: PeerId,
-        psn: Option<Psn>,
-        outgoing: Outgoing<'_>,
-        owner: Option<Key>,
-        offset: usize,
-        length: usize,
-    ) {
+    fn push(&mut self, peer: PeerId, psn: Option<Psn>, outgoing: Outgoing<'_>, source: Source) {
         let destination = self.peer(peer).destination;
-        let slices: &[UserSlice] = owner.map_or(&[], |key| &self.txs[key].slices);
-        let (payload, full) = (Payload { slices, offset, length }, self.config.full_integrity);
+        let (payload, full) = match source {
+            Source::Nothing => (Payload::NONE, false),
+            Source::Operation { tx, offset, length } => {
+                (Payload { slices: &self.txs[tx].slices, offset, length }, self.config.full_integrity)
+            }
+            Source::Bundle(bundle) => {
+                let slices = self.bundles[bundle].body();
+                (Payload { slices, offset: 0, length: mem::total(slices) }, true)
+            }
+        };
         let bytes = self.batch.push(
             |packet| outgoing.write(packet, destination, payload, full),
-            |arena| mem::parts(slices, offset, length, |part| arena.push(part)),
+            |arena| mem::parts(payload.slices, payload.offset, payload.length, |part| arena.push(part)),
         );
         self.stats.tx_datagrams += 1;
         self.stats.tx_bytes += bytes as u64;
@@ -381,6 +388,14 @@ impl Core {
     pub(crate) fn context_mut(&mut self, peer: PeerId) -> Option<&mut Context<Token>> {
         self.peers.get_mut(peer.0 as usize)?.context.as_deref_mut()
     }
+}
+
+/// Where the payload of a datagram is.
+#[derive(Clone, Copy)]
+enum Source {
+    Nothing,
+    Operation { tx: Key, offset: usize, length: usize },
+    Bundle(Key),
 }
 
 /// The headers of a datagram, still as values.

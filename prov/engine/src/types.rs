@@ -424,6 +424,10 @@ pub struct EpConfig {
     pub min_multi_recv: usize,
     /// The integrity field covers the payload too.
     pub full_integrity: bool,
+    /// Small messages that wait in line share datagrams.
+    pub bundles: bool,
+    /// Sends of a burst are held back for that, until the next progress call at the latest. Not where nobody but the application calls progress, and it may not.
+    pub hold_bursts: bool,
     /// What comes from a sender that is not in the address vector completes in [`Cause::NoAddress`], with the sender's name (FI_SOURCE_ERR).
     pub source_errors: bool,
     /// Transport parameters.
@@ -440,6 +444,8 @@ impl Default for EpConfig {
             memory_ceiling: 1 << 30,
             min_multi_recv: 64,
             full_integrity: false,
+            bundles: true,
+            hold_bursts: true,
             source_errors: false,
             transport: rdgram_proto::Config::default(),
         }
@@ -461,6 +467,8 @@ pub struct Stats {
     pub tx_retransmitted: u64,
     pub tx_acks: u64,
     pub tx_messages: u64,
+    pub tx_bundles: u64,
+    pub tx_bundled: u64,
     pub rx_datagrams: u64,
     pub rx_bytes: u64,
     pub rx_duplicates: u64,
@@ -485,13 +493,15 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 16] {
+    pub fn rows(&self) -> [(&'static str, u64); 18] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
             ("tx_retransmitted", self.tx_retransmitted),
             ("tx_acks", self.tx_acks),
             ("tx_messages", self.tx_messages),
+            ("tx_bundles", self.tx_bundles),
+            ("tx_bundled", self.tx_bundled),
             ("rx_datagrams", self.rx_datagrams),
             ("rx_bytes", self.rx_bytes),
             ("rx_duplicates", self.rx_duplicates),

@@ -65,11 +65,15 @@ pub enum Defect {
     GenerationIgnored,
     /// Engine: messages in multi-receive buffers complete as they become whole.
     MultiRecvOutOfOrder,
+    /// Engine: the acknowledgement of a bundle is taken for its first message alone.
+    BundleHalfAcked,
+    /// Engine: a bundle's last message is not placed.
+    BundleTailLost,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -100,6 +104,8 @@ impl Defect {
         Self::ReadDoneAtLastPacket,
         Self::GenerationIgnored,
         Self::MultiRecvOutOfOrder,
+        Self::BundleHalfAcked,
+        Self::BundleTailLost,
     ];
 }
 

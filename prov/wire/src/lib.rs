@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod bundle;
 mod bytes;
 mod llp;
 mod malformed;
@@ -17,6 +18,7 @@ mod segment;
 mod syn;
 
 pub use ack::{Ack, SACK_WORDS, WINDOW};
+pub use bundle::Bundle;
 pub use llp::{Flags, Kind, Llp, VERSION};
 pub use malformed::Malformed;
 pub use packet::{Body, Packet};

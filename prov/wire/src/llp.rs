@@ -73,9 +73,18 @@ pub enum Kind {
     Probe = 5,
     /// Nothing: the probe of this number arrived whole.
     ProbeAck = 6,
+    /// Several small DDP segments. Only to a peer whose record has the feature.
+    Bundle = 7,
 }
 
 impl Kind {
+    /// It has a PSN: it is accepted once, acknowledged, and sent again until it is.
+    #[inline]
+    #[must_use]
+    pub const fn is_sequenced(self) -> bool {
+        matches!(self, Self::Data | Self::Bundle)
+    }
+
     #[inline]
     const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
@@ -85,6 +94,7 @@ impl Kind {
             4 => Some(Self::Close),
             5 => Some(Self::Probe),
             6 => Some(Self::ProbeAck),
+            7 => Some(Self::Bundle),
             _ => None,
         }
     }
@@ -124,7 +134,7 @@ pub struct Llp {
     pub src_ep: u16,
     /// The endpoint behind the receiver's port. 0 in this version.
     pub dst_ep: u16,
-    /// Of DATA; the probe's number in PROBE and PROBE_ACK.
+    /// Of DATA and BUNDLE; the probe's number in PROBE and PROBE_ACK.
     pub psn: Psn,
     /// The path this packet took.
     pub path: u16,

@@ -47,6 +47,13 @@ pub enum Malformed {
     },
     /// LLP header: an ACK whose cumulative acknowledgement is not declared valid.
     AckFlags,
+    /// LLP header: a BUNDLE whose integrity field does not cover all of it.
+    BundleFlags,
+    /// BUNDLE body: an item without bytes, or one that does not end inside of it.
+    BundleItem {
+        /// Bytes from the item's length field on.
+        left: usize,
+    },
     /// SYN extension: its own length field is below that of version 1 or beyond the datagram.
     SynLength(u16),
     /// SYN extension: the range of versions does not hold the version the packet is written in.
@@ -164,6 +171,10 @@ impl fmt::Display for Malformed {
             Self::DestinationContext => write!(out, "LLP destination context id: 0 without SYN"),
             Self::EndpointIndex { field, index } => write!(out, "LLP {field}: {index} instead of 0"),
             Self::AckFlags => write!(out, "LLP flags: ACK without ACKED"),
+            Self::BundleFlags => write!(out, "LLP flags: BUNDLE without FULL"),
+            Self::BundleItem { left } => {
+                write!(out, "BUNDLE body: an item of {left} bytes at most that is empty or longer")
+            }
             Self::SynLength(length) => write!(out, "SYN length: {length} does not fit"),
             Self::SynVersions { min, max } => {
                 write!(out, "SYN versions: {min} to {max} do not hold the packet's own")

@@ -1,6 +1,6 @@
 //! A whole datagram: LLP header, SYN extension when there is one, body. Must never accept what a header alone contradicts.
 
-use crate::{Ack, Flags, Kind, Llp, Malformed, Reset, Segment, Syn};
+use crate::{Ack, Bundle, Flags, Kind, Llp, Malformed, Reset, Segment, Syn};
 
 /// A datagram as a value; the payload stays where it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Body<'a> {
         /// What follows them.
         payload: &'a [u8],
     },
+    /// Several DDP segments.
+    Bundle(Bundle<'a>),
     /// What has arrived beyond the cumulative acknowledgement.
     Ack(Ack),
     /// A packet was not understood.
@@ -68,8 +70,8 @@ impl<'a> Packet<'a> {
         Ok((Some(syn), Llp::LENGTH + length))
     }
 
-    /// The kinds without payload.
-    fn other(llp: &Llp, rest: &[u8]) -> Result<Body<'a>, Malformed> {
+    /// The other kinds.
+    fn other(llp: &Llp, rest: &'a [u8]) -> Result<Body<'a>, Malformed> {
         let empty = |header, body| {
             if rest.is_empty() { Ok(body) } else { Err(Malformed::Trailing { header, extra: rest.len() }) }
         };
@@ -78,6 +80,9 @@ impl<'a> Packet<'a> {
             Kind::Ack if !llp.flags.contains(Flags::ACKED) => Err(Malformed::AckFlags),
             Kind::Ack => Ok(Body::Ack(Ack::decode(rest)?)),
             Kind::Reset => Ok(Body::Reset(Reset::decode(rest)?)),
+            // Where an item begins is a header: nothing in it may be damaged.
+            Kind::Bundle if !llp.flags.contains(Flags::FULL) => Err(Malformed::BundleFlags),
+            Kind::Bundle => Ok(Body::Bundle(Bundle::decode(rest)?)),
             Kind::Close => empty("CLOSE body", Body::Close),
             Kind::ProbeAck => empty("PROBE_ACK body", Body::ProbeAck),
             Kind::Probe | Kind::Data => Ok(Body::Probe),

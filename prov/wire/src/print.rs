@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Display, Formatter};
 
-use crate::{Ack, Body, Control, Flags, Kind, Llp, Packet, Reset, Segment, Start, Syn};
+use crate::{Ack, Body, Bundle, Control, Flags, Kind, Llp, Packet, Reset, Segment, Start, Syn};
 
 impl Display for Packet<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
@@ -12,10 +12,23 @@ impl Display for Packet<'_> {
         }
         match &self.body {
             Body::Data { segment, payload } => write!(out, " | {segment} payload {}", payload.len()),
+            Body::Bundle(bundle) => bundle.fmt(out),
             Body::Ack(ack) => write!(out, " | {ack}"),
             Body::Reset(reset) => write!(out, " | {reset}"),
             Body::Close | Body::Probe | Body::ProbeAck => Ok(()),
         }
+    }
+}
+
+impl Display for Bundle<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        for item in self.items() {
+            match item {
+                Ok((segment, payload)) => write!(out, " | {segment} payload {}", payload.len())?,
+                Err(fault) => write!(out, " | malformed: {fault}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -28,6 +41,7 @@ impl Display for Kind {
             Self::Close => "CLOSE",
             Self::Probe => "PROBE",
             Self::ProbeAck => "PROBE_ACK",
+            Self::Bundle => "BUNDLE",
         })
     }
 }

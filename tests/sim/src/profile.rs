@@ -100,6 +100,8 @@ impl Profile {
             unexpected_pool: rng.pick(&[0, 4 << 10, 32 << 10, 256 << 10, 64 << 20]),
             min_multi_recv: rng.pick(&[64, 512, 4_096]),
             full_integrity,
+            bundles: rng.chance(800_000),
+            hold_bursts: rng.chance(700_000),
             ..EpConfig::default()
         };
         config.transport.window = rng.pick(&[8, 32, 128, 1_024, 1_024]);

@@ -95,7 +95,8 @@ fn socket_options(settings: &Settings) -> SocketOptions {
 }
 
 /// The engine's parameters that the user's settings mean.
-pub(super) fn config(settings: &Settings, attributes: &Attributes) -> EpConfig {
+/// `automatic`: the domain has a progress thread.
+pub(super) fn config(settings: &Settings, attributes: &Attributes, automatic: bool) -> EpConfig {
     let mut config = EpConfig {
         orders: attributes.orders,
         eager_max: settings.eager_max,
@@ -103,6 +104,9 @@ pub(super) fn config(settings: &Settings, attributes: &Attributes) -> EpConfig {
         unexpected_pool: settings.unexpected_pool,
         memory_ceiling: settings.memory_ceiling,
         full_integrity: settings.full_integrity,
+        bundles: settings.aggregation,
+        // Where a thread of ours makes progress the application need not: nothing would end the holding.
+        hold_bursts: settings.aggregation && !automatic,
         source_errors: attributes.caps & sys::FI_SOURCE_ERR != 0,
         ..EpConfig::default()
     };
@@ -209,8 +213,8 @@ mod tests {
         };
         let attributes =
             Attributes { inject: 99, orders: Orders::WAW, caps: sys::FI_SOURCE | sys::FI_SOURCE_ERR, ..NONE };
-        let config = config(&settings, &attributes);
-        assert!(config.source_errors && !self::config(&settings, &NONE).source_errors);
+        let config = config(&settings, &attributes, false);
+        assert!(config.source_errors && !self::config(&settings, &NONE, false).source_errors);
         assert_eq!((config.eager_max, config.inject_max, config.orders), (5, 99, Orders::WAW));
         assert_eq!(config.transport.peer_timeout, std::time::Duration::from_secs(7));
         let options = socket_options(&settings);

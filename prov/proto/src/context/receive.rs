@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use rdgram_wire::{Ack, Flags, Kind, Llp, Psn, Reset, ResetReason, Syn, VERSION, WINDOW};
+use rdgram_wire::{Ack, Flags, Llp, Psn, Reset, ResetReason, Syn, VERSION, WINDOW};
 
 use super::{AckNeed, Context, Death, Echo, Event, PeerFault, Verdict};
 use crate::cc::CongestionControl;
@@ -45,7 +45,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return Verdict::Drop(PeerFault::Dead);
         }
         let verdict = match self.admit(at, llp, syn) {
-            Ok(()) if llp.kind == Kind::Data => self.accept(at.now, llp, congestion_experienced),
+            Ok(()) if llp.kind.is_sequenced() => self.accept(at.now, llp, congestion_experienced),
             Ok(()) => Verdict::NotData,
             Err(fault) => Verdict::Drop(fault),
         };

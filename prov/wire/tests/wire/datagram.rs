@@ -1,6 +1,6 @@
 //! Puts packets together and takes them apart, the way an endpoint does. Must never judge: the tests do.
 
-use rdgram_wire::{Ack, Body, Flags, Kind, Llp, Packet, Reset, Segment, Syn};
+use rdgram_wire::{Ack, Body, Bundle, Flags, Kind, Llp, Packet, Reset, Segment, Syn};
 
 /// What is needed to write a datagram.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,7 @@ pub(crate) enum OwnedBody {
         segment: Segment,
         payload: Vec<u8>,
     },
+    Bundle(Vec<(Segment, Vec<u8>)>),
     Ack(Ack),
     Reset(Reset),
     Close,
@@ -30,6 +31,7 @@ impl OwnedBody {
     fn kind(&self) -> Kind {
         match self {
             Self::Data { .. } => Kind::Data,
+            Self::Bundle(_) => Kind::Bundle,
             Self::Ack(_) => Kind::Ack,
             Self::Reset(_) => Kind::Reset,
             Self::Close => Kind::Close,
@@ -41,12 +43,16 @@ impl OwnedBody {
     fn append_to(&self, bytes: &mut Vec<u8>) {
         let at = bytes.len();
         match self {
-            Self::Data { segment, payload } => {
-                bytes.resize(at + Segment::HEADER_MAX, 0xEE);
-                let length = segment.encode(&mut bytes[at..]);
-                assert_eq!(length, segment.encoded_length());
-                bytes.truncate(at + length);
-                bytes.extend_from_slice(payload);
+            Self::Data { segment, payload } => append_segment(segment, payload, bytes),
+            Self::Bundle(items) => {
+                for (segment, payload) in items {
+                    let mut frame = [0xEE; Bundle::FRAME];
+                    let length =
+                        u16::try_from(segment.encoded_length() + payload.len()).expect("items are short");
+                    assert_eq!(Bundle::encode_frame(length, &mut frame), frame.len());
+                    bytes.extend_from_slice(&frame);
+                    append_segment(segment, payload, bytes);
+                }
             }
             Self::Ack(ack) => {
                 bytes.resize(at + Ack::LENGTH_MAX, 0xEE);
@@ -62,6 +68,15 @@ impl OwnedBody {
             Self::Close | Self::ProbeAck => {}
         }
     }
+}
+
+fn append_segment(segment: &Segment, payload: &[u8], bytes: &mut Vec<u8>) {
+    let at = bytes.len();
+    bytes.resize(at + Segment::HEADER_MAX, 0xEE);
+    let length = segment.encode(&mut bytes[at..]);
+    assert_eq!(length, segment.encoded_length());
+    bytes.truncate(at + length);
+    bytes.extend_from_slice(payload);
 }
 
 impl Datagram {
@@ -91,6 +106,10 @@ impl From<&Packet<'_>> for Datagram {
     fn from(packet: &Packet<'_>) -> Self {
         let body = match packet.body {
             Body::Data { segment, payload } => OwnedBody::Data { segment, payload: payload.to_vec() },
+            // An item that is malformed is left out, as an endpoint does.
+            Body::Bundle(bundle) => OwnedBody::Bundle(
+                bundle.items().flatten().map(|(segment, payload)| (segment, payload.to_vec())).collect(),
+            ),
             Body::Ack(ack) => OwnedBody::Ack(ack),
             Body::Reset(reset) => OwnedBody::Reset(reset),
             Body::Close => OwnedBody::Close,

@@ -34,10 +34,24 @@ fn canonical(bytes: &[u8]) -> Vec<u8> {
             }
         }
         5 => bytes[body..].fill(0),
+        7 => canonical_bundle(&mut bytes, body),
         _ => {}
     }
     fix_length(&mut bytes);
     bytes
+}
+
+/// Items that are malformed are left out.
+fn canonical_bundle(bytes: &mut Vec<u8>, body: usize) {
+    let mut rest = bytes.split_off(body);
+    while !rest.is_empty() {
+        let after = rest.split_off(2 + usize::from(u16::from_be_bytes([rest[0], rest[1]])));
+        if Segment::decode(&rest[2..]).is_ok() {
+            canonical_segment(&mut rest[2..]);
+            bytes.extend_from_slice(&rest);
+        }
+        rest = after;
+    }
 }
 
 fn canonical_segment(bytes: &mut [u8]) {

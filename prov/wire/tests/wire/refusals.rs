@@ -1,6 +1,6 @@
 //! Each rule that a header can break, broken once, in a packet that is otherwise good: refused, with the error that names the field.
 
-use rdgram_wire::{Ack, Llp, Malformed, Packet, Reset, ResetReason, Segment, Syn};
+use rdgram_wire::{Ack, Bundle, Llp, Malformed, Packet, Reset, ResetReason, Segment, Syn};
 
 use crate::datagram::fix_length;
 use crate::golden::{first_packet, hex};
@@ -30,13 +30,17 @@ fn packet(bytes: &[u8]) -> Result<(), Malformed> {
     Packet::decode(bytes).map(|_| ())
 }
 
+fn bundle(bytes: &[u8]) -> Result<(), Malformed> {
+    Bundle::decode(bytes).map(|_| ())
+}
+
 #[test]
 fn llp_header() {
     let refused = |at, bytes: &str, fault| refused(packet, &first_packet(), at, bytes, fault);
     refused(0, "01", Malformed::Version(0));
     refused(0, "21", Malformed::Version(2));
     refused(0, "10", Malformed::Kind(0));
-    refused(0, "17", Malformed::Kind(7));
+    refused(0, "18", Malformed::Kind(8));
     refused(0, "1f", Malformed::Kind(15));
     refused(2, "007b", Malformed::Length { stated: 123, received: 124 });
     refused(2, "007d", Malformed::Length { stated: 125, received: 124 });
@@ -125,6 +129,28 @@ fn ack_body() {
     let header = "12 20 0034 00000001";
     let bytes = hex(&format!("{header} {} 00000001 00000002 0000 0000", "00".repeat(32)));
     refused(packet, &bytes, 1, "00", Malformed::AckFlags);
+}
+
+#[test]
+fn bundle_body() {
+    let item = format!("0012 {SEND}");
+    let good = hex(&item);
+    assert!(Bundle::decode(&good).is_ok() && Bundle::decode(&good.repeat(2)).is_ok());
+    let empty = Malformed::BundleItem { left: 20 };
+    refused(bundle, &good, 0, "0000", empty);
+    refused(bundle, &good, 0, "0013", empty);
+    // What is left is shorter than a length field.
+    refused(bundle, &good, 0, "0011", Malformed::BundleItem { left: 1 });
+    assert_eq!(Bundle::decode(&[]), Err(Malformed::BundleItem { left: 0 }));
+    // An item is read by itself: a malformed one leaves the others alone.
+    let mixed = [hex("0002 0000"), good].concat();
+    let read: Vec<bool> =
+        Bundle::decode(&mixed).expect("framed well").items().map(|item| item.is_ok()).collect();
+    assert_eq!(read, [false, true]);
+
+    let bytes = hex(&format!("17 28 003c 00000001 {} {item}", "00".repeat(32)));
+    assert!(packet(&bytes).is_ok());
+    refused(packet, &bytes, 1, "20", Malformed::BundleFlags);
 }
 
 #[test]

@@ -28,7 +28,8 @@ fn kinds() -> impl Strategy<Value = Kind> {
         Just(Kind::Reset),
         Just(Kind::Close),
         Just(Kind::Probe),
-        Just(Kind::ProbeAck)
+        Just(Kind::ProbeAck),
+        Just(Kind::Bundle)
     ]
 }
 
@@ -272,6 +273,7 @@ pub(crate) fn segments() -> impl Strategy<Value = (Segment, Vec<u8>)> {
 fn bodies() -> impl Strategy<Value = OwnedBody> {
     prop_oneof![
         6 => segments().prop_map(|(segment, payload)| OwnedBody::Data { segment, payload }).boxed(),
+        2 => prop::collection::vec(segments(), 1..5).prop_map(OwnedBody::Bundle).boxed(),
         2 => acks().prop_map(OwnedBody::Ack).boxed(),
         1 => resets().prop_map(OwnedBody::Reset).boxed(),
         1 => Just(OwnedBody::Close),
@@ -285,6 +287,9 @@ pub(crate) fn datagrams() -> impl Strategy<Value = Datagram> {
     (llps().boxed(), prop::option::of(syns().boxed()), bodies().boxed()).prop_map(|(mut llp, syn, body)| {
         if matches!(body, OwnedBody::Ack(_)) {
             llp.flags.insert(Flags::ACKED);
+        }
+        if matches!(body, OwnedBody::Bundle(_)) {
+            llp.flags.insert(Flags::FULL);
         }
         if syn.is_none() && !matches!(body, OwnedBody::Reset(_)) {
             llp.dst_ctx = llp.dst_ctx.max(1);

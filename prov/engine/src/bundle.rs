@@ -1,0 +1,169 @@
+//! Aggregation: small messages to one peer share a datagram, and with it a system call, a header and an acknowledgement.
+//!
+//! Two things make messages wait for each other. Those that the window, a credit or FI_MORE has kept in line go out together when they may. And the sends of a burst, calls in a row without a look at a queue in between,
+//! are held from the ninth on until a datagram is full or the next progress call (decision 0012); the first of them left at once, so nobody's ping is delayed.
+
+use rdgram_proto::{Class, Defect, Moment, planted};
+use rdgram_wire::{Bundle, Llp, Segment, Syn};
+
+use crate::domain::Shared;
+use crate::endpoint::Core;
+use crate::entries::{Token, TxEntry, TxStage};
+use crate::matching::PeerId;
+use crate::mem::{self, UserSlice};
+use crate::packet;
+use crate::slab::Key;
+use crate::transmit::datagram_length;
+use crate::types::OpFlags;
+
+/// Largest payload of a message in a bundle, bytes: one that is larger fills a good part of a datagram, and is not copied.
+const PAYLOAD_MAX: u64 = 256;
+/// Sends in a row that leave at once.
+const BURST: u32 = 8;
+/// So many held messages are sent: small ones fill most of a datagram.
+const HELD_MAX: usize = 20;
+
+/// Messages that share a datagram.
+#[derive(Debug)]
+pub(crate) struct BundleEntry {
+    pub(crate) peer: PeerId,
+    txs: Vec<Key>,
+    /// The body of the datagram: it is sent again as it is.
+    bytes: Vec<u8>,
+    /// All of `bytes`.
+    whole: UserSlice,
+}
+
+impl Default for BundleEntry {
+    fn default() -> Self {
+        Self { peer: PeerId::default(), txs: Vec::new(), bytes: Vec::new(), whole: UserSlice::empty() }
+    }
+}
+
+impl BundleEntry {
+    pub(crate) fn body(&self) -> &[UserSlice] {
+        core::slice::from_ref(&self.whole)
+    }
+}
+
+impl TxEntry {
+    /// It may share a datagram: a message that is whole in its first packet, small, and waits for nothing.
+    fn is_small(&self) -> bool {
+        self.stage == TxStage::Eager
+            && !self.started
+            && !self.rendezvous
+            && self.length <= PAYLOAD_MAX
+            && !self.flags.contains(OpFlags::FENCE)
+    }
+}
+
+impl Core {
+    /// Whether a send just put in line is held back for others to share its datagram. Counts the burst.
+    pub(crate) fn is_held(&mut self, peer: PeerId, key: Key) -> bool {
+        self.burst += 1;
+        if !self.config.hold_bursts || self.burst <= BURST || !self.txs[key].is_small() {
+            return false;
+        }
+        let entry = self.peer(peer);
+        entry.starts.len() < HELD_MAX
+            && self.takes_bundles(peer)
+            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0)
+    }
+
+    fn takes_bundles(&self, peer: PeerId) -> bool {
+        let context = self.peer(peer).context.as_deref();
+        let features = context.filter(|context| !context.needs_syn()).and_then(|context| context.peer());
+        self.config.bundles && features.is_some_and(|peer| peer.features & Syn::BUNDLES != 0)
+    }
+
+    /// Sends the messages at the front of the line, the first of which may go, in one datagram. `None` when there are no two that can share one; false when the window has no room.
+    pub(crate) fn send_bundle(&mut self, peer: PeerId, at: Moment) -> Option<bool> {
+        let line = &self.peer(peer).starts;
+        let small = |key: &Key| self.txs.get(*key).is_some_and(TxEntry::is_small);
+        if line.len() < 2 || !line.iter().take(2).all(small) || !self.takes_bundles(peer) {
+            return None;
+        }
+        let context = self.peers[peer.0 as usize].context.as_deref_mut()?;
+        let room = context.segment() - Llp::LENGTH;
+        if !context.can_send(Class::Data, Llp::LENGTH + room) {
+            return Some(false);
+        }
+        let bundle = self.bundles.take()?;
+        let ask = self.fill_bundle(bundle, peer, room);
+        let length = datagram_length(Llp::LENGTH + self.bundles[bundle].bytes.len());
+        let context = self.peers[peer.0 as usize].context.as_deref_mut()?;
+        let llp = context.send(at, Token::Bundle { bundle }, length, Class::Data, ask);
+        let psn = llp.psn;
+        self.push_data(peer, llp, Token::Bundle { bundle }, false, psn);
+        Some(true)
+    }
+
+    /// Moves messages from the line into a bundle of at most `room` bytes. True when somebody waits for one of them.
+    fn fill_bundle(&mut self, bundle: Key, peer: PeerId, room: usize) -> bool {
+        let entry = &mut self.peers[peer.0 as usize];
+        let bundle = &mut self.bundles[bundle];
+        bundle.peer = peer;
+        let mut ask = false;
+        while let Some(&key) = entry.starts.front() {
+            let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.is_small()) else { break };
+            let payload = usize::try_from(tx.length).expect("a small message");
+            let (segment, _) =
+                packet::segment_of(tx, Token::Start { tx: key, length: datagram_length(payload) });
+            let item = segment.encoded_length() + payload;
+            if bundle.bytes.len() + Bundle::FRAME + item > room {
+                break;
+            }
+            append(&mut bundle.bytes, &segment, &tx.slices, item);
+            bundle.txs.push(key);
+            tx.started = true;
+            tx.sent = tx.length;
+            tx.in_flight += 1;
+            ask |= tx.is_awaited();
+            entry.underway.add(tx.class());
+            entry.starts.pop_front();
+        }
+        bundle.whole = UserSlice::of_block(&mut bundle.bytes);
+        self.stats.tx_bundles += 1;
+        self.stats.tx_bundled += bundle.txs.len() as u64;
+        ask
+    }
+
+    /// A bundle was acknowledged: each of its messages was.
+    pub(crate) fn on_bundle_acked(&mut self, bundle: Key, shared: &mut Shared) {
+        let Some(entry) = self.bundles.get_mut(bundle) else { return };
+        let mut txs = core::mem::take(&mut entry.txs);
+        if planted(Defect::BundleHalfAcked) {
+            txs.truncate(1);
+        }
+        for key in txs.drain(..) {
+            self.on_acked(key, shared);
+        }
+        self.bundles[bundle].txs = txs;
+        self.release_bundle(bundle);
+    }
+
+    /// Bundles of a context that is gone.
+    pub(crate) fn forget_bundles(&mut self, peer: PeerId) {
+        for bundle in self.bundles.keys_where(|bundle| bundle.peer == peer) {
+            self.release_bundle(bundle);
+        }
+    }
+
+    fn release_bundle(&mut self, bundle: Key) {
+        let entry = &mut self.bundles[bundle];
+        entry.txs.clear();
+        entry.whole = UserSlice::empty();
+        entry.bytes.clear();
+        self.bundles.release(bundle);
+    }
+}
+
+/// Appends an item: its length, its headers, its payload.
+fn append(bytes: &mut Vec<u8>, segment: &Segment, slices: &[UserSlice], item: usize) {
+    let start = bytes.len();
+    bytes.resize(start + Bundle::FRAME + item, 0);
+    let (frame, rest) = bytes[start..].split_at_mut(Bundle::FRAME);
+    Bundle::encode_frame(datagram_length(item), frame);
+    let headers = segment.encode(rest);
+    mem::gather(slices, 0, &mut rest[headers..]);
+}
