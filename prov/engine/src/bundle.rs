@@ -110,7 +110,8 @@ impl Core {
             let (segment, _) =
                 packet::segment_of(tx, Token::Start { tx: key, length: datagram_length(payload) });
             let item = segment.encoded_length() + payload;
-            if bundle.bytes.len() + Bundle::FRAME + item > room {
+            let full = bundle.txs.len() == Bundle::ITEMS_MAX as usize;
+            if full || bundle.bytes.len() + Bundle::FRAME + item > room {
                 break;
             }
             append(&mut bundle.bytes, &segment, &tx.slices, item);

@@ -1,7 +1,7 @@
 //! Messages that arrive: their order, their match, where their bytes go, and how they end.
 
 use rdgram_proto::{Defect, planted};
-use rdgram_wire::{Control, Segment, Start};
+use rdgram_wire::{Bundle, Control, Segment, Start};
 
 use crate::cq::Entry;
 use crate::domain::Shared;
@@ -12,8 +12,8 @@ use crate::mem::{self, UserSlice};
 use crate::slab::Key;
 use crate::types::*;
 
-/// How far ahead of the next message to match a start may be: each needs a PSN of the window, and so does the one that is missing.
-const ORDER_MAX: u32 = rdgram_wire::WINDOW + 1;
+/// How far ahead of the next message to match a start may be: all of them share the PSNs of a window with the one that is missing.
+const ORDER_MAX: u32 = (rdgram_wire::WINDOW + 1) * Bundle::ITEMS_MAX;
 
 impl Core {
     /// A segment of an eager message, or the start of an announced one.
@@ -54,7 +54,9 @@ impl Core {
         let ahead = msn.wrapping_sub(entry.rx_msn);
         let known = if ahead > u32::MAX / 2 {
             Some(entry.open.iter().rev().copied().find(|key| self.rxs[*key].msn == msn)?)
-        } else if ahead >= ORDER_MAX {
+        } else if ahead >= ORDER_MAX
+            || (planted(Defect::AheadOfWindowDropped) && ahead > self.config.transport.window)
+        {
             self.stats.rx_malformed += 1;
             return None;
         } else {

@@ -117,6 +117,28 @@ fn a_bundle_that_was_lost_comes_again_and_each_message_once() {
 }
 
 #[test]
+fn messages_of_a_whole_window_of_bundles_wait_for_the_first() {
+    const COUNT: usize = 5000;
+    let (_net, mut a, mut b, to_b) = met(EpConfig::default());
+    let (at, mut count) = (b.address, 0);
+    b.lose(move |to, _| {
+        count += usize::from(*to == at);
+        *to == at && count == 1
+    });
+    for index in 0..COUNT {
+        inject(&mut a, to_b, &(index as u64).to_be_bytes(), 0);
+    }
+    settle(&mut [&mut a, &mut b]);
+    for index in 0..COUNT {
+        let mut buffer = [0u8; 8];
+        b.recv(ANY, &mut buffer, Some((0, 0)), index);
+        assert_eq!(b.next().unwrap().unwrap().context, index);
+        assert_eq!(u64::from_be_bytes(buffer), index as u64);
+    }
+    assert!(a.domain.is_quiet() && b.domain.is_quiet());
+}
+
+#[test]
 fn a_message_of_a_bundle_is_refused_by_itself() {
     let (_net, mut a, mut b, to_b) = met(EpConfig { unexpected_pool: 0, ..EpConfig::default() });
     let mut expected = [0u8; 8];

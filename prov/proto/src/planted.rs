@@ -69,11 +69,13 @@ pub enum Defect {
     BundleHalfAcked,
     /// Engine: a bundle's last message is not placed.
     BundleTailLost,
+    /// Engine: no more messages wait for an earlier one than the window has packets.
+    AheadOfWindowDropped,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -106,6 +108,7 @@ impl Defect {
         Self::MultiRecvOutOfOrder,
         Self::BundleHalfAcked,
         Self::BundleTailLost,
+        Self::AheadOfWindowDropped,
     ];
 }
 

@@ -11,6 +11,8 @@ use crate::{Malformed, Segment};
 /// Bytes before each item.
 const FRAME: usize = 2;
 
+const _: () = assert!(Bundle::ITEMS_MAX * crate::WINDOW < 1 << 15);
+
 /// Segments that came in one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bundle<'a> {
@@ -20,14 +22,16 @@ pub struct Bundle<'a> {
 impl<'a> Bundle<'a> {
     /// Bytes that an item takes beside its segment.
     pub const FRAME: usize = FRAME;
+    /// Most items of a bundle. A window of bundles holds fewer messages than half of what the 16 bits of the refusal count can tell apart.
+    pub const ITEMS_MAX: u32 = 24;
 
     /// Reads the body of a BUNDLE: every item is inside of it. What an item says is read by [`Bundle::items`].
     ///
     /// # Errors
-    /// `BundleItem`.
+    /// `BundleItem`, `BundleItems`.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut rest = bytes;
-        loop {
+        for _ in 0..Self::ITEMS_MAX {
             let (item, after) = split(rest).ok_or(Malformed::BundleItem { left: rest.len() })?;
             if item.is_empty() {
                 return Err(Malformed::BundleItem { left: rest.len() });
@@ -37,6 +41,7 @@ impl<'a> Bundle<'a> {
             }
             rest = after;
         }
+        Err(Malformed::BundleItems)
     }
 
     /// The segments in order, each with its payload.

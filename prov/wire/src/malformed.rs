@@ -54,6 +54,8 @@ pub enum Malformed {
         /// Bytes from the item's length field on.
         left: usize,
     },
+    /// BUNDLE body: more items than may share a datagram.
+    BundleItems,
     /// SYN extension: its own length field is below that of version 1 or beyond the datagram.
     SynLength(u16),
     /// SYN extension: the range of versions does not hold the version the packet is written in.
@@ -172,6 +174,7 @@ impl fmt::Display for Malformed {
             Self::EndpointIndex { field, index } => write!(out, "LLP {field}: {index} instead of 0"),
             Self::AckFlags => write!(out, "LLP flags: ACK without ACKED"),
             Self::BundleFlags => write!(out, "LLP flags: BUNDLE without FULL"),
+            Self::BundleItems => write!(out, "BUNDLE body: too many items"),
             Self::BundleItem { left } => {
                 write!(out, "BUNDLE body: an item of {left} bytes at most that is empty or longer")
             }

@@ -37,6 +37,15 @@ pub enum Event {
         /// How long nobody is there.
         gap: Nanos,
     },
+    /// A node sends many small messages in a row.
+    Burst {
+        /// Which.
+        from: usize,
+        /// To whom.
+        to: usize,
+        /// How many.
+        count: usize,
+    },
     /// A node inserts a peer into its address vector.
     Insert {
         /// Which.
@@ -132,6 +141,13 @@ impl Profile {
             let gap = rng.magnitude(1_000..=5_000_000_000);
             let (node, graceful) = (rng.index(self.nodes), rng.chance(400_000));
             events.push((when(rng), Event::Restart { node, graceful, gap }));
+        }
+        for _ in 0..rng.weighted(&[50, 35, 15]) {
+            let from = rng.index(self.nodes);
+            let to = (from + rng.size(1..=self.nodes - 1)) % self.nodes;
+            // Every third is of more messages than a window has packets.
+            let count = if rng.chance(333_000) { rng.size(1_100..=2_500) } else { rng.size(10..=300) };
+            events.push((when(rng), Event::Burst { from, to, count }));
         }
         for node in 0..self.nodes {
             for peer in 0..self.nodes {

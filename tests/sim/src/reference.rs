@@ -81,6 +81,8 @@ impl Reference {
     fn begin(&mut self, event: &TraceEvent) -> Result<(), String> {
         match *event {
             TraceEvent::Arrived { source, message, tag, .. } => {
+                // Names come again: what had this one was claimed and then dropped.
+                self.claimed.retain(|other| *other != message);
                 self.open = Some(Open::Arrival(Message { message, source, tag }));
                 Ok(())
             }

@@ -74,6 +74,24 @@ impl World {
         } else {
             self.length(node)
         };
+        self.send(node, to, length, flags)
+    }
+
+    /// Many small messages in a row to one peer, more than a window of packets would hold if each had its own.
+    pub(crate) fn burst(&mut self, node: usize, to: usize, count: usize) -> Result<(), String> {
+        if self.nodes[node].state != State::Up || self.nodes[node].peers[to].is_none() {
+            return Ok(());
+        }
+        for _ in 0..count {
+            let (flags, _) = self.send_flags();
+            let length = self.rng.size(0..=64);
+            self.send(node, to, length, flags)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, node: usize, to: usize, length: usize, flags: OpFlags) -> Result<(), String> {
+        let injected = flags.contains(OpFlags::INJECT);
         let op = self.model.ops.len();
         let (tag, data) = self.envelope(op, length);
         let pieces = if self.rng.chance(300_000) { self.rng.size(2..=8) } else { 1 };

@@ -368,6 +368,7 @@ impl World {
                     self.nodes[node].wake_at = now + duration;
                 }
                 Event::Restart { node, graceful, gap } => self.end(node, graceful, gap)?,
+                Event::Burst { from, to, count } => self.burst(from, to, count)?,
                 Event::Insert { node, peer } => {
                     self.profile.knows[node][peer] = true;
                     let address = self.profile.address(peer);

@@ -142,6 +142,9 @@ fn bundle_body() {
     // What is left is shorter than a length field.
     refused(bundle, &good, 0, "0011", Malformed::BundleItem { left: 1 });
     assert_eq!(Bundle::decode(&[]), Err(Malformed::BundleItem { left: 0 }));
+    let most = good.repeat(24);
+    assert!(Bundle::decode(&most).is_ok());
+    assert_eq!(bundle(&[most, good.clone()].concat()), Err(Malformed::BundleItems));
     // An item is read by itself: a malformed one leaves the others alone.
     let mixed = [hex("0002 0000"), good].concat();
     let read: Vec<bool> =
