@@ -310,6 +310,7 @@ unsafe extern "C" fn insert<S: Serialize>(
         let inserted = report.and_then(|mut report| {
             av.shared.with(|state| {
                 let mut next = addr.cast::<u8>();
+                state.engine.av_reserve(av.id, count);
                 for _ in 0..count {
                     // SAFETY: the application's array holds `count` addresses.
                     let (address, length) = unsafe { read_address(next, av.family()) };

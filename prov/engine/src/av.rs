@@ -1,7 +1,11 @@
 //! Address vectors: an index for each address, lowest free first, in both directions.
 
+use core::hash::BuildHasher;
 use core::net::SocketAddr;
-use std::collections::HashMap;
+use std::hash::RandomState;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::types::FiAddr;
 
@@ -11,11 +15,13 @@ struct Slot {
     uses: u32,
 }
 
-/// See the module.
+/// See the module. Peers that are only known cost what is here: the slot, and five bytes in a table of indices that holds no second copy of the address.
 #[derive(Debug, Default)]
 pub(crate) struct AddressVector {
     slots: Vec<Option<Slot>>,
-    by_address: HashMap<SocketAddr, u32>,
+    /// Index of each address, by the address's hash.
+    by_address: HashTable<u32>,
+    hasher: RandomState,
     free: Vec<u32>,
     /// Changes with every insertion and removal: what endpoints cache of the vector is valid for one version.
     pub(crate) version: u32,
@@ -23,40 +29,58 @@ pub(crate) struct AddressVector {
     pub(crate) bound: u32,
 }
 
+/// The address in a slot that the table names.
+fn address_at(slots: &[Option<Slot>], index: u32) -> Option<SocketAddr> {
+    slots[index as usize].map(|slot| slot.address)
+}
+
 impl AddressVector {
     pub(crate) fn new(count: usize) -> Self {
         Self { slots: Vec::with_capacity(count), ..Self::default() }
     }
 
+    pub(crate) fn reserve(&mut self, count: usize) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_address.reserve(count, |index| hasher.hash_one(address_at(slots, *index)));
+        self.slots.reserve(count.saturating_sub(self.free.len()));
+    }
+
     /// The address's index: a new one, or the one it has, with one more use.
     pub(crate) fn insert(&mut self, address: SocketAddr) -> FiAddr {
-        if let Some(&index) = self.by_address.get(&address) {
-            if let Some(slot) = &mut self.slots[index as usize] {
-                slot.uses += 1;
-            }
+        if let Some(index) = self.index_of(&address) {
+            self.slots[index as usize].as_mut().expect("the table names slots in use").uses += 1;
             return FiAddr(u64::from(index));
         }
         let index = self.lowest_free();
         self.slots[index as usize] = Some(Slot { address, uses: 1 });
-        self.by_address.insert(address, index);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of = |index: &u32| hasher.hash_one(address_at(slots, *index));
+        self.by_address.insert_unique(hasher.hash_one(Some(address)), index, hash_of);
         self.version = self.version.wrapping_add(1);
         FiAddr(u64::from(index))
     }
 
     /// Takes one use away; the index is free when none is left. False when there is no such index.
     pub(crate) fn remove(&mut self, address: FiAddr) -> bool {
-        let Some(slot) = usize::try_from(address.0).ok().and_then(|index| self.slots.get_mut(index)) else {
+        let Some(index) = u32::try_from(address.0).ok().filter(|index| (*index as usize) < self.slots.len())
+        else {
             return false;
         };
-        let Some(found) = slot else { return false };
-        found.uses -= 1;
-        if found.uses == 0 {
-            self.by_address.remove(&found.address);
-            *slot = None;
-            self.free.push(u32::try_from(address.0).expect("an index of the table"));
-            self.free.sort_unstable_by(|a, b| b.cmp(a));
-            self.version = self.version.wrapping_add(1);
+        let Some(slot) = &mut self.slots[index as usize] else { return false };
+        slot.uses -= 1;
+        if slot.uses > 0 {
+            return true;
         }
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of = |index: &u32| hasher.hash_one(address_at(slots, *index));
+        let hash = hash_of(&index);
+        if let Entry::Occupied(entry) = self.by_address.entry(hash, |other| *other == index, hash_of) {
+            entry.remove();
+        }
+        self.slots[index as usize] = None;
+        self.free.push(index);
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        self.version = self.version.wrapping_add(1);
         true
     }
 
@@ -66,7 +90,13 @@ impl AddressVector {
     }
 
     pub(crate) fn find(&self, address: &SocketAddr) -> FiAddr {
-        self.by_address.get(address).map_or(FiAddr::UNSPEC, |&index| FiAddr(u64::from(index)))
+        self.index_of(address).map_or(FiAddr::UNSPEC, |index| FiAddr(u64::from(index)))
+    }
+
+    fn index_of(&self, address: &SocketAddr) -> Option<u32> {
+        let hash = self.hasher.hash_one(Some(address));
+        let is_it = |index: &u32| address_at(&self.slots, *index) == Some(*address);
+        self.by_address.find(hash, is_it).copied()
     }
 
     fn lowest_free(&mut self) -> u32 {
@@ -98,6 +128,20 @@ mod tests {
         assert_eq!(av.lookup(FiAddr(3)), Some(address(11)));
         assert_eq!(av.find(&address(10)), FiAddr(1));
         assert_eq!(av.find(&address(2)), FiAddr::UNSPEC);
+    }
+
+    #[test]
+    fn many_addresses_are_found_after_growth_and_removal() {
+        let mut av = AddressVector::new(0);
+        av.reserve(100);
+        for port in 0..2000 {
+            assert_eq!(av.insert(address(port)), FiAddr(u64::from(port)));
+        }
+        assert!((0..2000).step_by(2).all(|index| av.remove(FiAddr(index))));
+        for port in 0..2000 {
+            let expected = if port % 2 == 0 { FiAddr::UNSPEC } else { FiAddr(u64::from(port)) };
+            assert_eq!(av.find(&address(port)), expected);
+        }
     }
 
     #[test]

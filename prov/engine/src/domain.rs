@@ -322,6 +322,11 @@ impl<D: Datapath> Domain<D> {
         Ok(())
     }
 
+    /// Makes room for `count` more addresses at once: growing step by step leaves holes.
+    pub fn av_reserve(&mut self, av: AvId, count: usize) {
+        self.shared.avs.get_mut(av.0).reserve(count);
+    }
+
     /// The address's index, from 0 in the order of insertion; the lowest free one after removals; the one it has when it is there already.
     pub fn av_insert(&mut self, av: AvId, address: SocketAddr) -> FiAddr {
         self.shared.avs.get_mut(av.0).insert(address)
