@@ -20,7 +20,7 @@ pub struct TxPacket {
     pub destination: SocketAddr,
     /// The first `header_length` bytes are sent first.
     pub header: [u8; HEADER_MAX],
-    /// How much of `header` is used.
+    /// How much of `header` is used: the headers, and a payload that fits behind them.
     pub header_length: u16,
     /// May be fragmented by IP (DF clear). Only for a packet that turned out too large for its path.
     pub fragment: bool,

@@ -30,17 +30,21 @@ impl Key {
     }
 }
 
+/// The name of an entry that is not in use: no key has this index.
+const FREE: u32 = INDEX_MASK;
+
 #[derive(Debug)]
 struct Entry<T> {
+    /// The key that names it while it is in use, else [`FREE`].
+    name: u32,
     generation: u8,
-    used: bool,
     value: T,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Box<[Entry<T>]>>,
+    chunks: Vec<Box<[Entry<T>; CHUNK]>>,
     free: Vec<u32>,
     used: usize,
 }
@@ -57,8 +61,8 @@ impl<T: Default> Slab<T> {
         }
         let index = self.free.pop().expect("a chunk was added");
         let entry = self.entry_mut(index as usize);
-        entry.used = true;
-        let key = Key((u32::from(entry.generation) << INDEX_BITS) | index);
+        entry.name = (u32::from(entry.generation) << INDEX_BITS) | index;
+        let key = Key(entry.name);
         self.used += 1;
         Some(key)
     }
@@ -66,28 +70,28 @@ impl<T: Default> Slab<T> {
     /// Gives an entry back.
     pub(crate) fn release(&mut self, key: Key) {
         let entry = self.entry_mut(key.index());
-        assert!(entry.used, "released twice");
-        entry.used = false;
+        assert!(entry.name != FREE, "released twice");
+        entry.name = FREE;
         entry.generation = entry.generation.wrapping_add(1);
         self.used -= 1;
         self.free.push(key.0 & INDEX_MASK);
     }
 
     /// Whether `entry` is in use by the name of `key`.
+    #[inline]
     fn is_named(entry: &Entry<T>, key: Key) -> bool {
-        let same = u32::from(entry.generation) == key.0 >> INDEX_BITS || planted(Defect::GenerationIgnored);
-        entry.used && same
+        entry.name == key.0 || (planted(Defect::GenerationIgnored) && entry.name != FREE)
     }
 
     /// The entry, if `key` names one in use: any bits may be asked for.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let entry = self.chunks.get(key.index() / CHUNK)?.get(key.index() % CHUNK)?;
+        let entry = &self.chunks.get(key.index() / CHUNK)?[key.index() % CHUNK];
         Self::is_named(entry, key).then_some(&entry.value)
     }
 
     /// As `get`.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let entry = self.chunks.get_mut(key.index() / CHUNK)?.get_mut(key.index() % CHUNK)?;
+        let entry = &mut self.chunks.get_mut(key.index() / CHUNK)?[key.index() % CHUNK];
         Self::is_named(entry, key).then_some(&mut entry.value)
     }
 
@@ -103,17 +107,20 @@ impl<T: Default> Slab<T> {
 
     /// All entries in use. For what happens once a second: walks the table.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten().filter(|entry| entry.used).map(|entry| &entry.value)
+        self.chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter())
+            .filter(|entry| entry.name != FREE)
+            .map(|entry| &entry.value)
     }
 
     /// Keys of all entries in use that `wanted` says yes to. For rare events (a peer's death, close): walks the table.
     pub(crate) fn keys_where(&self, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
-        for (chunk_index, chunk) in self.chunks.iter().enumerate() {
-            for (offset, entry) in chunk.iter().enumerate() {
-                if entry.used && wanted(&entry.value) {
-                    let index = u32::try_from(chunk_index * CHUNK + offset).expect("bounded by INDEX_BITS");
-                    keys.push(Key((u32::from(entry.generation) << INDEX_BITS) | index));
+        for chunk in &self.chunks {
+            for entry in chunk.iter() {
+                if entry.name != FREE && wanted(&entry.value) {
+                    keys.push(Key(entry.name));
                 }
             }
         }
@@ -130,8 +137,8 @@ impl<T: Default> Slab<T> {
         if first + CHUNK > INDEX_MASK as usize {
             return None;
         }
-        self.chunks
-            .push((0..CHUNK).map(|_| Entry { generation: 0, used: false, value: T::default() }).collect());
+        let blank = || Entry { name: FREE, generation: 0, value: T::default() };
+        self.chunks.push(Box::new(core::array::from_fn(|_| blank())));
         self.free
             .extend((first..first + CHUNK).rev().map(|index| u32::try_from(index).expect("checked above")));
         Some(())

@@ -242,8 +242,10 @@ fn messages_in_multi_receive_buffers_complete_in_the_order_sent() {
         *to == at && packets == 3
     });
     let lengths = [3000, 40_000, 8, 0];
-    for (index, length) in lengths.iter().enumerate() {
-        a.send(to_b, &pattern(index, *length), None, 0);
+    let messages: Vec<Vec<u8>> =
+        lengths.iter().enumerate().map(|(index, length)| pattern(index, *length)).collect();
+    for message in &messages {
+        a.send(to_b, message, None, 0);
     }
     a.domain.progress();
     b.domain.progress();
@@ -268,7 +270,8 @@ fn what_is_whole_in_a_multi_receive_buffer_survives_the_end_of_its_sender() {
         packets += usize::from(*to == at);
         *to == at && packets == 3
     });
-    a.send(to_b, &pattern(1, 3000), None, 0);
+    let first = pattern(1, 3000);
+    a.send(to_b, &first, None, 0);
     a.send(to_b, b"whole", None, 0);
     a.domain.progress();
     b.domain.progress();

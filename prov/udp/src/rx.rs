@@ -38,7 +38,7 @@ const BUFFER_SIZE: usize = 1 << 16;
 /// Buffers: each takes a datagram or a train. Few, because a train fills the cache already.
 const BUFFERS: usize = 8;
 
-/// Buffers offered when the last call did not fill all: a quiet socket is asked by the plain call, which costs less, and most often has nothing.
+/// Buffers offered when the last two calls did not both fill all: a quiet socket is asked by the plain call, which costs less, and most often has nothing.
 const BUFFERS_QUIET: usize = 1;
 
 /// Failed calls in a row that are taken for hints at reports in the error queue.
@@ -55,6 +55,8 @@ pub(crate) struct Receiver {
     headers: Box<[libc::mmsghdr; BUFFERS]>,
     /// Buffers to offer next time.
     offer: usize,
+    /// The last call filled all that it was offered.
+    filled: bool,
     /// Headers from the first that the kernel has not written to since they were prepared.
     prepared: usize,
 }
@@ -92,6 +94,7 @@ impl Receiver {
             slots: Box::new([slot; BUFFERS]),
             headers: Box::new([header; BUFFERS]),
             offer: BUFFERS_QUIET,
+            filled: false,
             prepared: 0,
         }
     }
@@ -105,8 +108,11 @@ impl Receiver {
     ) -> Received {
         let offer = self.offer;
         let count = self.fill(socket, errors, offer);
-        // Under load a call that fills its buffers is followed by one with all; a quiet socket gets few again.
-        self.offer = if count == offer { BUFFERS } else { BUFFERS_QUIET };
+        // Under load calls that fill their buffers, two in a row, are followed by one with all; a quiet socket gets few again.
+        // One datagram now and then, a ping-pong, is always taken by the plain call.
+        let filled = count == offer;
+        self.offer = if filled && self.filled { BUFFERS } else { BUFFERS_QUIET };
+        self.filled = filled;
         let mut datagrams = 0;
         for index in 0..count {
             datagrams += self.deliver(index, sink);

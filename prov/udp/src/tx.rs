@@ -170,10 +170,13 @@ impl Sender {
 
     /// Sends in order until all are taken or one cannot be.
     pub(crate) fn send<P: Packets>(&mut self, socket: &Socket, errors: &mut ErrorQueue, packets: &P) -> Sent {
-        let mut taken = 0;
-        let mut mode = Mode::Many;
         self.hints = 0;
         self.refused = false;
+        if packets.count() == 1 && self.send_alone(socket, errors, packets) {
+            return Sent { taken: 1, stopped: None };
+        }
+        let mut taken = 0;
+        let mut mode = Mode::Many;
         while taken < packets.count() {
             if packets.shape(taken).fragment {
                 mode = Mode::One(Fragment::Allowed);
@@ -192,6 +195,29 @@ impl Sender {
             }
         }
         Sent { taken, stopped: None }
+    }
+
+    /// Sends a single datagram in one piece, by the call that has the least to read from us. False when it is not like that, or the call failed: then the long way tells why.
+    fn send_alone<P: Packets>(&mut self, socket: &Socket, errors: &mut ErrorQueue, packets: &P) -> bool {
+        let shape = packets.shape(0);
+        self.iovecs.clear();
+        packets.gather(0, &mut Pieces { iovecs: &mut self.iovecs });
+        let ([piece], false) = (self.iovecs.as_slice(), shape.fragment) else { return false };
+        let name = Name::new(shape.destination);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let fd = socket.as_fd().as_raw_fd();
+        let address = ptr::from_ref(&name).cast();
+        // SAFETY: the name is live and of the length given; the piece is valid for reads during the call, as whoever implements `Packets` promises.
+        let result =
+            unsafe { libc::sendto(fd, piece.iov_base, piece.iov_len, flags, address, name.length()) };
+        if result >= 0 {
+            return true;
+        }
+        if errno() != libc::EAGAIN {
+            // It may have been a report about an earlier datagram, which is told once.
+            errors.hint();
+        }
+        false
     }
 
     /// Lays out messages for the datagrams from `first` on.
