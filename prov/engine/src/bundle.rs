@@ -125,7 +125,7 @@ impl Core {
         }
         bundle.whole = UserSlice::of_block(&mut bundle.bytes);
         self.stats.tx_bundles += 1;
-        self.stats.tx_bundled += bundle.txs.len() as u64;
+        self.stats.tx_bundled_messages += bundle.txs.len() as u64;
         ask
     }
 

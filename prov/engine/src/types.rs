@@ -426,7 +426,7 @@ pub struct EpConfig {
     pub full_integrity: bool,
     /// Small messages that wait in line share datagrams.
     pub bundles: bool,
-    /// Sends of a burst are held back for that, until the next progress call at the latest. Not where nobody but the application calls progress, and it may not.
+    /// Sends of a burst are held back for that, until the next progress call at the latest. Not for an application that leaves progress to a thread.
     pub hold_bursts: bool,
     /// What comes from a sender that is not in the address vector completes in [`Cause::NoAddress`], with the sender's name (FI_SOURCE_ERR).
     pub source_errors: bool,
@@ -468,7 +468,7 @@ pub struct Stats {
     pub tx_acks: u64,
     pub tx_messages: u64,
     pub tx_bundles: u64,
-    pub tx_bundled: u64,
+    pub tx_bundled_messages: u64,
     pub rx_datagrams: u64,
     pub rx_bytes: u64,
     pub rx_duplicates: u64,
@@ -501,7 +501,7 @@ impl Stats {
             ("tx_acks", self.tx_acks),
             ("tx_messages", self.tx_messages),
             ("tx_bundles", self.tx_bundles),
-            ("tx_bundled", self.tx_bundled),
+            ("tx_bundled_messages", self.tx_bundled_messages),
             ("rx_datagrams", self.rx_datagrams),
             ("rx_bytes", self.rx_bytes),
             ("rx_duplicates", self.rx_duplicates),
