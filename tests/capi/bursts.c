@@ -1,0 +1,112 @@
+/*
+ * Bursts of small messages: the first leave at once, the end of a burst leaves with the next call that makes
+ * progress and not before, unless a thread makes progress or the user has switched aggregation off.
+ */
+#include "harness.h"
+
+enum { BURST = 20, AT_ONCE = 8, HELD_MS = 50 };
+
+static struct node node;
+static struct peer peer;
+
+/* The first contact, in which the two learn what the other understands. */
+static void greet(bool second)
+{
+    static uint64_t word;
+    struct fi_context2 context;
+    struct fi_cq_tagged_entry entry;
+    if (second) {
+        struct iovec iov = {.iov_base = &word, .iov_len = sizeof word};
+        struct fi_msg_tagged message = {.msg_iov = &iov, .iov_count = 1, .addr = peer.address, .tag = BURST, .context = &context};
+        RETRY(&node, fi_tsendmsg(node.ep, &message, FI_COMPLETION | FI_DELIVERY_COMPLETE));
+    } else {
+        RETRY(&node, fi_trecv(node.ep, &word, sizeof word, NULL, FI_ADDR_UNSPEC, BURST, 0, &context));
+    }
+    completion_of(&node, &context, &entry);
+    meet(&peer, &node);
+}
+
+static void sender(bool held)
+{
+    uint64_t token = 1;
+    for (uint64_t i = 0; i < BURST; i++)
+        RETRY(&node, fi_tinject(node.ep, &i, sizeof i, peer.address, i));
+    tell(&peer, &token, sizeof token);
+    /* Blocked in read(2), outside of libfabric: as good as computing. */
+    hear(&peer, &token, sizeof token);
+    if (held)
+        progress(&node);
+    hear(&peer, &token, sizeof token);
+}
+
+/* How many of the messages are here after so long, or once all that are expected are. */
+static unsigned arrived(unsigned before, unsigned expected, double seconds)
+{
+    struct fi_cq_tagged_entry entry;
+    double limit = now_seconds() + seconds;
+    while (before < expected && now_seconds() < limit)
+        if (completion_within(&node, &entry, limit - now_seconds())) {
+            CHECK(entry.tag == before, "message %" PRIu64 " after %u", entry.tag, before);
+            before++;
+        }
+    return before;
+}
+
+static void receiver(bool held)
+{
+    static uint64_t in[BURST];
+    static struct fi_context2 contexts[BURST];
+    uint64_t token;
+    for (uint64_t i = 0; i < BURST; i++)
+        RETRY(&node, fi_trecv(node.ep, &in[i], sizeof in[i], NULL, FI_ADDR_UNSPEC, i, 0, &contexts[i]));
+    hear(&peer, &token, sizeof token);
+    unsigned count = arrived(0, held ? AT_ONCE : BURST, WAIT_SECONDS);
+    CHECK(count == (held ? AT_ONCE : BURST), "%u messages of %d", count, BURST);
+    if (held) {
+        count = arrived(count, BURST, HELD_MS / 1e3);
+        CHECK(count == AT_ONCE, "%u messages although the sender made no progress", count);
+    }
+    tell(&peer, &token, sizeof token);
+    count = arrived(count, BURST, WAIT_SECONDS);
+    CHECK(count == BURST, "%u messages of %d after the sender made progress", count, BURST);
+    for (uint64_t i = 0; i < BURST; i++)
+        CHECK(in[i] == i, "message %" PRIu64 " holds %" PRIu64, i, in[i]);
+    tell(&peer, &token, sizeof token);
+}
+
+/* In a process of its own: settings are read once. */
+static void run(const char *aggregate, enum fi_progress progress, bool held)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    int status;
+    CHECK(pid >= 0, "%s", strerror(errno));
+    if (pid == 0) {
+        setenv("FI_RDGRAM_AGGREGATE", aggregate, 1);
+        bool second = start_peer(&peer);
+        open_node(&node, &(struct wish){.threading = FI_THREAD_SAFE, .data_progress = progress});
+        introduce(&peer, &node);
+        greet(second);
+        if (second)
+            sender(held);
+        else
+            receiver(held);
+        close_node(&node);
+        exit(finish_peer(&peer));
+    }
+    CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "aggregate %s, progress %d: status 0x%x", aggregate,
+          (int)progress, (unsigned)status);
+}
+
+int main(void)
+{
+    begin("");
+    if (!provider_is_ours())
+        skip("this is about what this provider holds back");
+    unsetenv("FI_RDGRAM_PROGRESS");
+    run("1", FI_PROGRESS_MANUAL, true);
+    run("0", FI_PROGRESS_MANUAL, false);
+    run("1", FI_PROGRESS_AUTO, false);
+    return 0;
+}
