@@ -65,9 +65,11 @@ impl Core {
             return false;
         }
         let entry = self.peer(peer);
-        entry.starts.len() < HELD_MAX
+        let held = entry.starts.len() < HELD_MAX
             && self.takes_bundles(peer)
-            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0)
+            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0);
+        self.holding |= held;
+        held
     }
 
     fn takes_bundles(&self, peer: PeerId) -> bool {

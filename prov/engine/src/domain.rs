@@ -322,6 +322,11 @@ impl<D: Datapath> Domain<D> {
         Ok(())
     }
 
+    /// Whether sends of a burst are held back until the next [`Self::progress`].
+    pub fn is_holding(&self) -> bool {
+        self.endpoints.values().any(|endpoint| endpoint.core.holding)
+    }
+
     /// Makes room for `count` more addresses at once: growing step by step leaves holes.
     pub fn av_reserve(&mut self, av: AvId, count: usize) {
         self.shared.avs.get_mut(av.0).reserve(count);

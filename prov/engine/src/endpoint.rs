@@ -99,6 +99,8 @@ pub(crate) struct Core {
     pub(crate) poll_gap: PollGap,
     /// Sends since the last progress call.
     pub(crate) burst: u32,
+    /// Some of them are held back (`bundle`).
+    pub(crate) holding: bool,
     pub(crate) next_timeout: Option<Instant>,
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
@@ -143,6 +145,7 @@ impl Core {
             drawn: 0,
             poll_gap: PollGap::default(),
             burst: 0,
+            holding: false,
             next_timeout: None,
             ready: VecDeque::new(),
             acking: Vec::new(),

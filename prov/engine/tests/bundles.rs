@@ -64,8 +64,10 @@ fn nothing_is_held_but_the_end_of_a_burst() {
     assert_eq!(sent(&net) - before, 8);
     inject(&mut a, to_b, b"held", 1);
     assert_eq!(sent(&net) - before, 8);
+    assert!(a.domain.is_holding());
     a.domain.progress();
     assert_eq!(sent(&net) - before, 9);
+    assert!(!a.domain.is_holding());
     // A large message takes what is held before it along.
     for _ in 0..10 {
         inject(&mut a, to_b, b"burst", 1);

@@ -141,7 +141,7 @@ impl<F: Format> Output<F> {
     }
 }
 
-/// One look at the queue: with progress, unless there is something and progress was made recently.
+/// One look at the queue: with progress, unless there is something, progress was made recently, and nothing waits for it to be sent.
 ///
 /// # Safety
 /// As for [`Output::fill`].
@@ -154,7 +154,7 @@ pub(super) unsafe fn read_now<F: Format>(
     // SAFETY: the caller promises it.
     let mut fill = unsafe { output.fill(state, cq) };
     let done = output.filled > 0 || fill.is_err();
-    if !(done && state.may_skip_progress()) {
+    if !(done && !state.engine.is_holding() && state.may_skip_progress()) {
         state.progress();
         if fill.is_ok() {
             // SAFETY: the caller promises it.
