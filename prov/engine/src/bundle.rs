@@ -18,6 +18,10 @@ use crate::types::OpFlags;
 
 /// Largest payload of a message in a bundle, bytes: one that is larger fills a good part of a datagram, and is not copied.
 const PAYLOAD_MAX: u64 = 256;
+/// Most bytes of an item.
+const ITEM_MAX: usize = Bundle::FRAME + Segment::HEADER_MAX + PAYLOAD_MAX as usize;
+/// Most bytes of a bundle's body, whatever the path takes.
+const BODY_MAX: usize = Bundle::ITEMS_MAX as usize * ITEM_MAX;
 /// Sends in a row that leave at once.
 const BURST: u32 = 8;
 /// So many held messages are sent: small ones fill most of a datagram.
@@ -86,7 +90,11 @@ impl Core {
             return None;
         }
         let context = self.peers[peer.0 as usize].context.as_deref_mut()?;
-        let room = context.segment() - Llp::LENGTH;
+        let room = (context.segment() - Llp::LENGTH).min(BODY_MAX);
+        if room < 2 * ITEM_MAX {
+            // Whether two fit depends on the messages: not worth a look where datagrams are that small.
+            return None;
+        }
         if !context.can_send(Class::Data, Llp::LENGTH + room) {
             return Some(false);
         }

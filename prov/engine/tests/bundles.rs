@@ -141,6 +141,24 @@ fn messages_of_a_whole_window_of_bundles_wait_for_the_first() {
 }
 
 #[test]
+fn nothing_is_bundled_for_a_peer_of_small_datagrams() {
+    let mut config = EpConfig::default();
+    config.transport.segment_max = 256;
+    let (_net, mut a, mut b, to_b) = met(config);
+    for index in 0..20 {
+        inject(&mut a, to_b, &pattern(index, 250), index as u64);
+    }
+    settle(&mut [&mut a, &mut b]);
+    for index in 0..20 {
+        let mut buffer = [0u8; 250];
+        b.recv(ANY, &mut buffer, Some((index as u64, 0)), 0);
+        assert_eq!(b.next().unwrap().unwrap().length, 250);
+        assert_eq!(buffer[..], pattern(index, 250));
+    }
+    assert!(a.domain.is_quiet() && b.domain.is_quiet());
+}
+
+#[test]
 fn a_message_of_a_bundle_is_refused_by_itself() {
     let (_net, mut a, mut b, to_b) = met(EpConfig { unexpected_pool: 0, ..EpConfig::default() });
     let mut expected = [0u8; 8];
