@@ -5,7 +5,6 @@ use core::net::SocketAddr;
 use std::hash::RandomState;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use crate::types::FiAddr;
 
@@ -34,14 +33,18 @@ fn address_at(slots: &[Option<Slot>], index: u32) -> Option<SocketAddr> {
     slots[index as usize].map(|slot| slot.address)
 }
 
+/// What the table asks when it grows: the hash of an index is that of its address.
+fn hash_at<'a>(slots: &'a [Option<Slot>], hasher: &'a RandomState) -> impl Fn(&u32) -> u64 + 'a {
+    move |index| hasher.hash_one(address_at(slots, *index))
+}
+
 impl AddressVector {
     pub(crate) fn new(count: usize) -> Self {
         Self { slots: Vec::with_capacity(count), ..Self::default() }
     }
 
     pub(crate) fn reserve(&mut self, count: usize) {
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_address.reserve(count, |index| hasher.hash_one(address_at(slots, *index)));
+        self.by_address.reserve(count, hash_at(&self.slots, &self.hasher));
         self.slots.reserve(count.saturating_sub(self.free.len()));
     }
 
@@ -53,9 +56,8 @@ impl AddressVector {
         }
         let index = self.lowest_free();
         self.slots[index as usize] = Some(Slot { address, uses: 1 });
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of = |index: &u32| hasher.hash_one(address_at(slots, *index));
-        self.by_address.insert_unique(hasher.hash_one(Some(address)), index, hash_of);
+        let hash = self.hasher.hash_one(Some(address));
+        self.by_address.insert_unique(hash, index, hash_at(&self.slots, &self.hasher));
         self.version = self.version.wrapping_add(1);
         FiAddr(u64::from(index))
     }
@@ -71,10 +73,8 @@ impl AddressVector {
         if slot.uses > 0 {
             return true;
         }
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of = |index: &u32| hasher.hash_one(address_at(slots, *index));
-        let hash = hash_of(&index);
-        if let Entry::Occupied(entry) = self.by_address.entry(hash, |other| *other == index, hash_of) {
+        let hash = hash_at(&self.slots, &self.hasher)(&index);
+        if let Ok(entry) = self.by_address.find_entry(hash, |other| *other == index) {
             entry.remove();
         }
         self.slots[index as usize] = None;

@@ -17,9 +17,9 @@ use crate::transmit::datagram_length;
 use crate::types::OpFlags;
 
 /// Largest payload of a message in a bundle, bytes: one that is larger fills a good part of a datagram, and is not copied.
-const PAYLOAD_MAX: u64 = 256;
+const PAYLOAD_MAX: usize = 256;
 /// Most bytes of an item.
-const ITEM_MAX: usize = Bundle::FRAME + Segment::HEADER_MAX + PAYLOAD_MAX as usize;
+const ITEM_MAX: usize = Bundle::FRAME + Segment::HEADER_MAX + PAYLOAD_MAX;
 /// Most bytes of a bundle's body, whatever the path takes.
 const BODY_MAX: usize = Bundle::ITEMS_MAX as usize * ITEM_MAX;
 /// Sends in a row that leave at once.
@@ -32,21 +32,20 @@ const HELD_MAX: usize = 20;
 pub(crate) struct BundleEntry {
     pub(crate) peer: PeerId,
     txs: Vec<Key>,
-    /// The body of the datagram: it is sent again as it is.
-    bytes: Vec<u8>,
-    /// All of `bytes`.
-    whole: UserSlice,
+    block: Option<Box<[u8]>>,
+    /// The used part of the block, the body of the datagram: it is sent again as it is.
+    body: UserSlice,
 }
 
 impl Default for BundleEntry {
     fn default() -> Self {
-        Self { peer: PeerId::default(), txs: Vec::new(), bytes: Vec::new(), whole: UserSlice::empty() }
+        Self { peer: PeerId::default(), txs: Vec::new(), block: None, body: UserSlice::empty() }
     }
 }
 
 impl BundleEntry {
     pub(crate) fn body(&self) -> &[UserSlice] {
-        core::slice::from_ref(&self.whole)
+        core::slice::from_ref(&self.body)
     }
 }
 
@@ -56,7 +55,7 @@ impl TxEntry {
         self.stage == TxStage::Eager
             && !self.started
             && !self.rendezvous
-            && self.length <= PAYLOAD_MAX
+            && self.length <= PAYLOAD_MAX as u64
             && !self.flags.contains(OpFlags::FENCE)
     }
 }
@@ -69,11 +68,9 @@ impl Core {
             return false;
         }
         let entry = self.peer(peer);
-        let held = entry.starts.len() < HELD_MAX
+        entry.starts.len() < HELD_MAX
             && self.takes_bundles(peer)
-            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0);
-        self.holding |= held;
-        held
+            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0)
     }
 
     fn takes_bundles(&self, peer: PeerId) -> bool {
@@ -98,9 +95,13 @@ impl Core {
         if !context.can_send(Class::Data, Llp::LENGTH + room) {
             return Some(false);
         }
-        let bundle = self.bundles.take()?;
-        let ask = self.fill_bundle(bundle, peer, room);
-        let length = datagram_length(Llp::LENGTH + self.bundles[bundle].bytes.len());
+        let block = self.injected.take(room)?;
+        let Some(bundle) = self.bundles.take() else {
+            self.injected.put(block);
+            return None;
+        };
+        let ask = self.fill_bundle(bundle, block, peer, room);
+        let length = datagram_length(Llp::LENGTH + self.bundles[bundle].body.len());
         let context = self.peers[peer.0 as usize].context.as_deref_mut()?;
         let llp = context.send(at, Token::Bundle { bundle }, length, Class::Data, ask);
         let psn = llp.psn;
@@ -108,12 +109,11 @@ impl Core {
         Some(true)
     }
 
-    /// Moves messages from the line into a bundle of at most `room` bytes. True when somebody waits for one of them.
-    fn fill_bundle(&mut self, bundle: Key, peer: PeerId, room: usize) -> bool {
+    /// Moves messages from the line into a bundle of at most `room` bytes of the block. True when somebody waits for one of them.
+    fn fill_bundle(&mut self, bundle: Key, mut block: Box<[u8]>, peer: PeerId, room: usize) -> bool {
         let entry = &mut self.peers[peer.0 as usize];
         let bundle = &mut self.bundles[bundle];
-        bundle.peer = peer;
-        let mut ask = false;
+        let (mut ask, mut used) = (false, 0);
         while let Some(&key) = entry.starts.front() {
             let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.is_small()) else { break };
             let payload = usize::try_from(tx.length).expect("a small message");
@@ -121,10 +121,11 @@ impl Core {
                 packet::segment_of(tx, Token::Start { tx: key, length: datagram_length(payload) });
             let item = segment.encoded_length() + payload;
             let full = bundle.txs.len() == Bundle::ITEMS_MAX as usize;
-            if full || bundle.bytes.len() + Bundle::FRAME + item > room {
+            if full || used + Bundle::FRAME + item > room {
                 break;
             }
-            append(&mut bundle.bytes, &segment, &tx.slices, item);
+            write_item(&mut block[used..used + Bundle::FRAME + item], &segment, &tx.slices);
+            used += Bundle::FRAME + item;
             bundle.txs.push(key);
             tx.started = true;
             tx.sent = tx.length;
@@ -133,7 +134,9 @@ impl Core {
             entry.underway.add(tx.class());
             entry.starts.pop_front();
         }
-        bundle.whole = UserSlice::of_block(&mut bundle.bytes);
+        bundle.peer = peer;
+        bundle.body = UserSlice::of_block(&mut block[..used]);
+        bundle.block = Some(block);
         self.stats.tx_bundles += 1;
         self.stats.tx_bundled_messages += bundle.txs.len() as u64;
         ask
@@ -163,18 +166,18 @@ impl Core {
     fn release_bundle(&mut self, bundle: Key) {
         let entry = &mut self.bundles[bundle];
         entry.txs.clear();
-        entry.whole = UserSlice::empty();
-        entry.bytes.clear();
+        entry.body = UserSlice::empty();
+        if let Some(block) = entry.block.take() {
+            self.injected.put(block);
+        }
         self.bundles.release(bundle);
     }
 }
 
-/// Appends an item: its length, its headers, its payload.
-fn append(bytes: &mut Vec<u8>, segment: &Segment, slices: &[UserSlice], item: usize) {
-    let start = bytes.len();
-    bytes.resize(start + Bundle::FRAME + item, 0);
-    let (frame, rest) = bytes[start..].split_at_mut(Bundle::FRAME);
-    Bundle::encode_frame(datagram_length(item), frame);
-    let headers = segment.encode(rest);
-    mem::gather(slices, 0, &mut rest[headers..]);
+/// Writes an item that fills `out`: its length, its headers, its payload.
+fn write_item(out: &mut [u8], segment: &Segment, slices: &[UserSlice]) {
+    let (frame, item) = out.split_at_mut(Bundle::FRAME);
+    Bundle::encode_frame(datagram_length(item.len()), frame);
+    let headers = segment.encode(item);
+    mem::gather(slices, 0, &mut item[headers..]);
 }

@@ -322,9 +322,9 @@ impl<D: Datapath> Domain<D> {
         Ok(())
     }
 
-    /// Whether sends of a burst are held back until the next [`Self::progress`].
+    /// Whether something waits for nothing but the next [`Self::progress`] to be sent: the end of a burst, or what FI_MORE held back.
     pub fn is_holding(&self) -> bool {
-        self.endpoints.values().any(|endpoint| endpoint.core.holding)
+        self.endpoints.values().any(|endpoint| endpoint.core.may_send())
     }
 
     /// Makes room for `count` more addresses at once: growing step by step leaves holes.

@@ -99,8 +99,6 @@ pub(crate) struct Core {
     pub(crate) poll_gap: PollGap,
     /// Sends since the last progress call.
     pub(crate) burst: u32,
-    /// Some of them are held back (`bundle`).
-    pub(crate) holding: bool,
     pub(crate) next_timeout: Option<Instant>,
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
@@ -145,7 +143,6 @@ impl Core {
             drawn: 0,
             poll_gap: PollGap::default(),
             burst: 0,
-            holding: false,
             next_timeout: None,
             ready: VecDeque::new(),
             acking: Vec::new(),
@@ -345,7 +342,6 @@ impl Core {
             + self.posts.memory()
             + self.rxs.memory()
             + self.bundles.memory()
-            + self.bundles.len() * DATAGRAM_COST
             + self.injected.handed_out()
             + self.unexpected.handed_out()
     }

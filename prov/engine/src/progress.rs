@@ -57,9 +57,9 @@ impl<D: Datapath> Endpoint<D> {
     /// See [`crate::Domain::sleep`].
     pub(crate) fn sleep(&self, now: Instant) -> Sleep {
         let core = &self.core;
-        let work = !core.ready.is_empty() || !core.acking.is_empty();
+        let acks = !core.acking.is_empty() && !core.blocked;
         match core.next_timeout {
-            _ if work && !core.blocked => Sleep::Not,
+            _ if acks || core.may_send() => Sleep::Not,
             Some(timeout) if timeout <= now => Sleep::Not,
             // Nothing tells when a full socket has room again but asking.
             _ if core.blocked => Sleep::For(BLOCKED_RETRY),
@@ -73,6 +73,11 @@ impl<D: Datapath> Endpoint<D> {
 const BLOCKED_RETRY: core::time::Duration = core::time::Duration::from_micros(200);
 
 impl Core {
+    /// Something is ready to be sent, and the datapath takes it.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.ready.is_empty() && !self.blocked
+    }
+
     /// Fires the timers that are due and finds the next one.
     fn on_timers(&mut self, now: Instant, shared: &mut Shared) {
         let at = self.moment(now);

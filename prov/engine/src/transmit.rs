@@ -42,7 +42,6 @@ impl Core {
     ) -> bool {
         let mut sent = false;
         self.blocked = false;
-        self.holding = false;
         self.settle_fresh(datapath);
         while !self.ready.is_empty() && !self.blocked {
             self.fill_batch(at);

@@ -199,4 +199,8 @@ fn messages_of_a_bundle_end_with_their_peer() {
     a.send(to_b, b"after", Some(1), 0);
     settle(&mut [&mut again, &mut a]);
     assert!(a.next().unwrap().is_ok());
+    let mut new = [0; 3];
+    a.recv(ANY, &mut new, Some((9, 0)), 0);
+    assert_eq!(a.all().len(), 1);
+    assert!(a.domain.is_quiet(), "the bundles of the one that is gone are given back");
 }
