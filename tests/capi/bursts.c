@@ -27,7 +27,10 @@ static void greet(bool second)
     if (!second)
         completion_of(&node, &contexts[1], &entry);
     meet(&peer, &node);
-    /* The sender leaves the second completion in its queue. */
+    /* The sender leaves the second completion in its queue: a read of no entries says that it is there. */
+    double limit = now_seconds() + WAIT_SECONDS;
+    while (second && fi_cq_read(node.cq, NULL, 0) != 0)
+        CHECK(now_seconds() < limit, "the second completion does not come");
 }
 
 static void sender(bool held)

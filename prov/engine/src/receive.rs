@@ -129,9 +129,8 @@ impl Core {
 
     /// Places the segments of an accepted bundle. One that is malformed is dropped by itself.
     fn place_bundle(&mut self, peer: PeerId, bundle: &Bundle<'_>, shared: &mut Shared) {
-        let lost = usize::from(planted(Defect::BundleTailLost));
-        let count = if lost > 0 { bundle.items().count() - lost } else { usize::MAX };
-        for item in bundle.items().take(count) {
+        let placed = if planted(Defect::BundleTailLost) { bundle.items().count() - 1 } else { usize::MAX };
+        for item in bundle.items().take(placed) {
             match item {
                 Ok((segment, payload)) => self.place(peer, &segment, payload, shared),
                 Err(_) => self.stats.rx_malformed += 1,

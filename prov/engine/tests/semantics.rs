@@ -236,11 +236,7 @@ fn messages_in_multi_receive_buffers_complete_in_the_order_sent() {
     settle(&mut [&mut a, &mut b]);
     assert_eq!(b.all().len(), 1);
     // The last packet of the first message is lost once: the others are whole before it.
-    let (at, mut packets) = (b.address, 0);
-    b.lose(move |to, _| {
-        packets += usize::from(*to == at);
-        *to == at && packets == 3
-    });
+    b.lose_nth(3);
     let lengths = [3000, 40_000, 8, 0];
     let messages: Vec<Vec<u8>> =
         lengths.iter().enumerate().map(|(index, length)| pattern(index, *length)).collect();
@@ -265,11 +261,7 @@ fn what_is_whole_in_a_multi_receive_buffer_survives_the_end_of_its_sender() {
     a.send(to_b, b"hello", None, 0);
     settle(&mut [&mut a, &mut b]);
     assert_eq!(b.all().len(), 1);
-    let (at, mut packets) = (b.address, 0);
-    b.lose(move |to, _| {
-        packets += usize::from(*to == at);
-        *to == at && packets == 3
-    });
+    b.lose_nth(3);
     let first = pattern(1, 3000);
     a.send(to_b, &first, None, 0);
     a.send(to_b, b"whole", None, 0);

@@ -165,6 +165,15 @@ impl Node {
         self.net.borrow_mut().lose = Some(Box::new(lose));
     }
 
+    /// The `nth` datagram to this node from now on is lost, the first being 1.
+    pub(crate) fn lose_nth(&self, nth: usize) {
+        let (at, mut count) = (self.address, 0);
+        self.lose(move |to, _| {
+            count += usize::from(*to == at);
+            *to == at && count == nth
+        });
+    }
+
     /// A datagram that nobody's endpoint made arrives.
     pub(crate) fn inject(&self, source: SocketAddr, bytes: &[u8]) {
         let mut net = self.net.borrow_mut();
