@@ -198,6 +198,8 @@ pub struct Received {
     pub datagrams: usize,
     /// The receive queue was found empty: nothing is left to read now.
     pub drained: bool,
+    /// Datagrams were dropped for want of room in the receive queue.
+    pub overflowed: bool,
 }
 
 /// A socket and a clock, or a simulation of both. One belongs to each endpoint.

@@ -4,12 +4,13 @@ use core::net::SocketAddr;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 
-use rdgram_proto::{Context, Credit, Defect, Instant, Local, Moment, PollGap, planted};
+use rdgram_proto::{Context, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
 use crate::bundle::BundleEntry;
 use crate::count_line::CountLine;
 use crate::cq::Entry;
+use crate::credit::Credits;
 use crate::datapath::{Datapath, TxBatch};
 use crate::domain::Shared;
 use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
@@ -24,10 +25,6 @@ use crate::watch::Watch;
 
 /// Datagrams per transmit batch: two full segmentation trains of 64.
 const TX_BATCH: usize = 128;
-/// What a small datagram costs of a receive buffer: the kernel charges the whole socket buffer (truesize), not the bytes.
-const DATAGRAM_COST: usize = 2304;
-/// Least credit, packets: below it a peer could not keep a round trip busy.
-const CREDIT_MIN: usize = 16;
 /// A route's MTU until the host was asked: the least that IPv6 allows.
 const PROVISIONAL_MTU: u16 = 1280;
 
@@ -69,7 +66,7 @@ pub(crate) struct Core {
     pub(crate) name: SocketAddr,
     pub(crate) state: State,
     pub(crate) incarnation: u64,
-    pub(crate) receive_buffer: usize,
+    pub(crate) credits: Credits,
     pub(crate) bindings: Bindings,
     pub(crate) stats: Stats,
     // Operations.
@@ -115,12 +112,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new<D: Datapath>(config: EpConfig, datapath: &D) -> Self {
+    pub(crate) fn new<D: Datapath>(mut config: EpConfig, datapath: &D) -> Self {
+        let credits = Credits::new(datapath.receive_buffer());
+        // Peers are taken to have a buffer like this one's until they say otherwise: many may begin at once.
+        let first_flight = &mut config.transport.first_flight;
+        *first_flight = (*first_flight).min(credits.standing().packets.into());
         Self {
             name: datapath.local_address(),
             state: State::Opened,
             incarnation: 0,
-            receive_buffer: datapath.receive_buffer(),
+            credits,
             bindings: Bindings::default(),
             stats: Stats::default(),
             txs: Slab::new(),
@@ -227,7 +228,7 @@ impl Core {
         self.fresh.push(peer);
         // A receive directed at it may have been posted long ago.
         self.watch.begin();
-        let credit = self.credit();
+        let credit = self.credits.standing();
         let random = self.random();
         let entry = &mut self.peers[peer.0 as usize];
         entry.contexts_made = entry.contexts_made.wrapping_add(1) & 0x0fff;
@@ -268,18 +269,6 @@ impl Core {
         hasher.write_u64(self.secret.1);
         hasher.write_u64(self.drawn);
         hasher.finish()
-    }
-
-    /// What each peer may have in flight towards us, so that together they do not overrun the socket's buffer.
-    pub(crate) fn credit(&self) -> Credit {
-        let sharers = self.contexts.max(1);
-        let packets =
-            (self.receive_buffer / DATAGRAM_COST / sharers).clamp(CREDIT_MIN, rdgram_wire::WINDOW as usize);
-        let bytes = (self.receive_buffer / 2 / sharers).clamp(CREDIT_MIN * DATAGRAM_COST, u32::MAX as usize);
-        Credit {
-            packets: u16::try_from(packets).expect("clamped to the window"),
-            bytes: u32::try_from(bytes).expect("clamped to 32 bits"),
-        }
     }
 
     /// Puts the peer on the list of those with something to send.

@@ -8,6 +8,7 @@ mod av;
 mod bundle;
 mod count_line;
 mod cq;
+mod credit;
 mod datapath;
 mod domain;
 mod endpoint;

@@ -55,6 +55,9 @@ pub(crate) struct Peer {
     pub(crate) starts: VecDeque<Key>,
     /// Granted sends: in turns.
     pub(crate) bulk: VecDeque<Key>,
+    /// Bytes of our receive buffer that it may fill beyond the standing credit; it is in the list of those with a share.
+    pub(crate) share: u32,
+    pub(crate) shares: bool,
     /// In the endpoint's list of peers with something to send.
     pub(crate) ready: bool,
     /// In the endpoint's list of peers that an acknowledgement is owed to.
@@ -90,6 +93,8 @@ impl Peer {
             control: VecDeque::new(),
             starts: VecDeque::new(),
             bulk: VecDeque::new(),
+            share: 0,
+            shares: false,
             ready: false,
             acking: false,
             timed: false,

@@ -26,6 +26,10 @@ impl<D: Datapath> Endpoint<D> {
             let batch = self.datapath.receive(&mut |datagram| core.on_datagram(at, &datagram, shared));
             received += batch.datagrams;
             drained = batch.drained;
+            if batch.overflowed {
+                self.core.stats.rx_overflows += 1;
+                self.core.credits.on_overflow();
+            }
             // What came alone is most often all: the application, which may be waiting for just that, is not kept for another look.
             if drained || batch.datagrams == 1 {
                 break;

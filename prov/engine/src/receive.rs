@@ -106,8 +106,14 @@ impl Core {
         let llp = &packet.llp;
         let verdict = context.on_packet(at, llp, packet.syn.as_ref(), datagram.congestion_experienced);
         match (verdict, &packet.body) {
-            (Verdict::Accept, Body::Data { segment, payload }) => self.place(peer, segment, payload, shared),
-            (Verdict::Accept, Body::Bundle(bundle)) => self.place_bundle(peer, bundle, shared),
+            (Verdict::Accept, Body::Data { segment, payload }) => {
+                self.note_sender(peer);
+                self.place(peer, segment, payload, shared);
+            }
+            (Verdict::Accept, Body::Bundle(bundle)) => {
+                self.note_sender(peer);
+                self.place_bundle(peer, bundle, shared);
+            }
             (Verdict::Duplicate, Body::Data { segment, payload }) if planted(Defect::AtomicRepeated) => {
                 execute_duplicate(segment, payload, shared);
             }

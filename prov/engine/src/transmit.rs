@@ -73,8 +73,9 @@ impl Core {
     }
 
     fn fill_from(&mut self, peer: PeerId, at: Moment) -> Fill {
-        if self.peer(peer).context.is_none() {
-            return Fill::Exhausted;
+        let Some(context) = self.peer(peer).context.as_deref() else { return Fill::Exhausted };
+        if context.wants_credit() {
+            self.share_credit(peer, at.now);
         }
         let filled = self.fill_retransmissions(peer, at);
         if filled == Fill::Full {
@@ -244,7 +245,6 @@ impl Core {
             return false;
         }
         self.settle_fresh(datapath);
-        let credit = self.credit();
         let mut kept = 0;
         for index in 0..self.acking.len() {
             let peer = self.acking[index];
@@ -263,7 +263,7 @@ impl Core {
             }
             entry.acking = false;
             if due {
-                self.push_ack(peer, at, credit);
+                self.push_ack(peer, at);
             }
         }
         self.acking.truncate(kept);
@@ -274,9 +274,10 @@ impl Core {
         sent
     }
 
-    fn push_ack(&mut self, peer: PeerId, at: Moment, credit: rdgram_proto::Credit) {
+    fn push_ack(&mut self, peer: PeerId, at: Moment) {
+        self.share_credit(peer, at.now);
         let Some(context) = self.peers[peer.0 as usize].context.as_deref_mut() else { return };
-        let (llp, ack) = context.ack(at, credit);
+        let (llp, ack) = context.ack(at);
         let syn = llp.flags.contains(Flags::SYN).then(|| context.syn());
         let mut body = [0; HEADER_MAX];
         let length = ack.encode(&mut body);

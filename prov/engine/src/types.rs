@@ -475,6 +475,8 @@ pub struct Stats {
     pub rx_malformed: u64,
     pub rx_integrity: u64,
     pub rx_stale: u64,
+    /// Batches that told of datagrams the kernel had dropped because the socket's receive buffer was full.
+    pub rx_overflows: u64,
     pub rx_messages: u64,
     pub unexpected_messages: u64,
     pub unexpected_bytes_max: u64,
@@ -493,7 +495,7 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 18] {
+    pub fn rows(&self) -> [(&'static str, u64); 19] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
@@ -508,6 +510,7 @@ impl Stats {
             ("rx_malformed", self.rx_malformed),
             ("rx_integrity", self.rx_integrity),
             ("rx_stale", self.rx_stale),
+            ("rx_overflows", self.rx_overflows),
             ("rx_messages", self.rx_messages),
             ("unexpected_messages", self.unexpected_messages),
             ("unexpected_bytes_max", self.unexpected_bytes_max),

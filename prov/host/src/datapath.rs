@@ -106,7 +106,7 @@ impl Datapath for HostDatapath {
                 congestion_experienced: datagram.congestion_experienced,
             });
         });
-        Received { datagrams: received.datagrams, drained: received.drained }
+        Received { datagrams: received.datagrams, drained: received.drained, overflowed: received.overflowed }
     }
 
     fn transmit(&mut self, batch: &TxBatch) -> Transmitted {

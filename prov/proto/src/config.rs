@@ -32,6 +32,8 @@ pub struct Config {
     pub staging_max: u32,
     /// Packets received since the last acknowledgement that make one due at once.
     pub ack_every: u32,
+    /// How long more than the standing credit holds after it was told (protocol.md, section 5).
+    pub credit_lifetime: Duration,
 }
 
 impl Default for Config {
@@ -49,6 +51,7 @@ impl Default for Config {
             probe_mtu: true,
             staging_max: 16 * 1024,
             ack_every: 32,
+            credit_lifetime: Duration::from_millis(50),
         }
     }
 }
@@ -87,7 +90,7 @@ pub struct Local {
     pub initial_psn: Psn,
     /// The endpoint's name.
     pub name: SocketAddr,
-    /// What is offered to the peer at first.
+    /// The standing credit: what the peer may have in flight at first, and whenever it was told nothing else lately.
     pub credit: Credit,
     /// The MTU of the route to the peer: bytes of an IP packet.
     pub route_mtu: u16,

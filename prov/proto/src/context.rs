@@ -36,6 +36,13 @@ struct Echo {
     received: Instant,
 }
 
+/// A PROBE: its own number, and that of its transmission.
+#[derive(Clone, Copy, Debug)]
+struct ProbeSent {
+    number: u32,
+    tx: u64,
+}
+
 /// The transport to one peer: exactly-once delivery of packets whose content the engine knows by a token `T`. See the crate for the order of calls.
 pub struct Context<T, C = TolerantAimd> {
     config: Config,
@@ -53,6 +60,8 @@ pub struct Context<T, C = TolerantAimd> {
     congestion: C,
     /// What the peer allows.
     credit: Credit,
+    /// Until when, if it is not the standing credit.
+    credit_until: Option<Instant>,
     refusals: Refusals<T>,
     mtu: PathMtu,
     liveness: Liveness,
@@ -72,8 +81,9 @@ pub struct Context<T, C = TolerantAimd> {
     tail_base: Instant,
     /// When packets in flight have to be judged again.
     loss_timer: Option<Instant>,
-    /// Timeouts in a row.
+    /// Timeouts in a row, and those since an acknowledgement brought anything.
     backoff: u32,
+    fruitless: u32,
     /// The tail was probed since the last progress.
     tail_probed: bool,
     /// Timeouts went on until the last progress: losses found now are persistent congestion.
@@ -82,8 +92,8 @@ pub struct Context<T, C = TolerantAimd> {
     probe_due: bool,
     /// A probe is to be sent to see whether the peer still has this context, as nothing else is outstanding that would.
     confirm_due: Option<Instant>,
-    /// The number of the last probe sent.
-    probe_number: Option<u32>,
+    /// The last probe sent.
+    probe_sent: Option<ProbeSent>,
 
     rx: Option<RxWindow>,
     echo: Option<Echo>,
@@ -95,8 +105,11 @@ pub struct Context<T, C = TolerantAimd> {
     ce_received: u32,
     /// RNR messages issued, modulo 2^16.
     refused: u16,
-    /// The credit that the peer was told last.
+    /// What the peer is allowed, and what it was told last.
+    offer: Credit,
     advertised: Credit,
+    /// Packets accepted since the offer was made.
+    accepted: u16,
     probe_to_answer: Option<u32>,
 }
 
@@ -126,6 +139,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             tx: TxWindow::new(local.initial_psn),
             congestion,
             credit: Self::first_credit(&config),
+            credit_until: None,
             refusals: Refusals::new(),
             mtu: PathMtu::new(&config, local.route_mtu, local.ipv6),
             liveness: Liveness::new(now, config.connect_grace),
@@ -138,11 +152,12 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             tail_base: now,
             loss_timer: None,
             backoff: 0,
+            fruitless: 0,
             tail_probed: false,
             persistent: false,
             probe_due: false,
             confirm_due: None,
-            probe_number: None,
+            probe_sent: None,
             rx: None,
             echo: None,
             ack_need: AckNeed::No,
@@ -150,7 +165,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             unacknowledged: 0,
             ce_received: 0,
             refused: 0,
+            offer: local.credit,
             advertised: local.credit,
+            accepted: 0,
             probe_to_answer: None,
         }
     }
@@ -240,12 +257,13 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             llp.cookie = peer.cookie;
         }
         llp.flags.set(Flags::SYN, !self.established);
+        self.withdraw_stale_offer(now);
         if let Some(rx) = &self.rx {
             llp.flags |= Flags::ACKED;
             llp.cumulative = rx.cumulative();
             llp.refusals = self.refused;
-            llp.credit_packets = self.local.credit.packets;
-            self.advertised.packets = self.local.credit.packets;
+            llp.credit_packets = self.offer.packets;
+            self.advertised.packets = self.offer.packets;
             if !rx.has_gap() {
                 self.ack_need = if self.body_owed { self.ack_need.max(AckNeed::Idle) } else { AckNeed::No };
                 if !self.body_owed {

@@ -2,7 +2,7 @@
 //!
 //! Works on initialised bytes only, so that reading what the kernel left is safe code.
 
-/// Room for what a received datagram carries: three messages of at most 24 bytes, or one `sock_extended_err` with
+/// Room for what a received datagram carries: four messages of at most 24 bytes, or one `sock_extended_err` with
 /// the offender's address and a traffic class.
 pub(crate) const CONTROL_MAX: usize = 192;
 

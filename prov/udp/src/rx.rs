@@ -30,6 +30,8 @@ pub struct Received {
     pub datagrams: usize,
     /// The queue was found empty.
     pub drained: bool,
+    /// Before one of these datagrams others were dropped: the socket's buffer was full (SO_RXQ_OVFL).
+    pub overflowed: bool,
 }
 
 /// Largest train: what the length field of an IP packet can say.
@@ -59,6 +61,8 @@ pub(crate) struct Receiver {
     filled: bool,
     /// Headers from the first that the kernel has not written to since they were prepared.
     prepared: usize,
+    /// Drops that the socket has counted so far, as a datagram told: modulo 2^32.
+    drops: u32,
 }
 
 /// What the kernel fills beside the payload.
@@ -96,6 +100,7 @@ impl Receiver {
             offer: BUFFERS_QUIET,
             filled: false,
             prepared: 0,
+            drops: 0,
         }
     }
 
@@ -113,11 +118,11 @@ impl Receiver {
         let filled = count == offer;
         self.offer = if filled && self.filled { BUFFERS } else { BUFFERS_QUIET };
         self.filled = filled;
-        let mut datagrams = 0;
+        let (mut datagrams, drops) = (0, self.drops);
         for index in 0..count {
             datagrams += self.deliver(index, sink);
         }
-        Received { datagrams, drained: count < offer }
+        Received { datagrams, drained: count < offer, overflowed: drops != self.drops }
     }
 
     /// One system call into the first `offer` buffers; how many of them it filled.
@@ -180,7 +185,7 @@ impl Receiver {
     }
 
     /// Gives the sink what buffer `index` holds, split into datagrams; how many there were.
-    fn deliver(&self, index: usize, sink: &mut dyn FnMut(Datagram<'_>)) -> usize {
+    fn deliver(&mut self, index: usize, sink: &mut dyn FnMut(Datagram<'_>)) -> usize {
         let slot = &self.slots[index];
         let header = &self.headers[index];
         let Some(source) = slot.name.address() else {
@@ -191,6 +196,7 @@ impl Receiver {
         for message in slot.control.messages(header.msg_hdr.msg_controllen) {
             match (message.level, message.kind) {
                 (libc::SOL_UDP, libc::UDP_GRO) => segment = message.word(0) as usize,
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.drops = message.word(0),
                 // One byte over IPv4, an int over IPv6.
                 (libc::IPPROTO_IP, libc::IP_TOS) => {
                     congestion_experienced = marked(u32::from(message.byte(0)))

@@ -136,6 +136,8 @@ impl Socket {
             }
         }
         self.set_fragment(Fragment::Never)?;
+        // Costs nothing until something was dropped; without it (before Linux 2.6.33) only the transport's own loss detection notices.
+        let _ = self.set(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
         self.set_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer)?;
         self.set_buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer)?;
         if options.coalescing {

@@ -122,9 +122,9 @@ fn a_run_goes_out_as_one_train_and_comes_in_at_once() {
         assert!(wait(&receiver));
         // A quiet socket is asked for one train; whether there are more shows the next call.
         let received = receiver.receive(&mut |_| {});
-        assert_eq!(received, Received { datagrams: 45, drained: false });
+        assert_eq!(received, Received { datagrams: 45, drained: false, overflowed: false });
         let received = receiver.receive(&mut |_| {});
-        assert_eq!(received, Received { datagrams: 0, drained: true });
+        assert_eq!(received, Received { datagrams: 0, drained: true, overflowed: false });
     }
 }
 
@@ -289,7 +289,7 @@ fn the_receive_buffer_is_what_the_kernel_says() {
 fn what_finds_no_room_is_counted() {
     let options = Options { receive_buffer: 4096, ..Options::default() };
     for local in LOCAL {
-        let (mut sender, receiver) = (open(local, &Options::default()), open(local, &options));
+        let (mut sender, mut receiver) = (open(local, &Options::default()), open(local, &options));
         assert_eq!(receiver.dropped(), 0);
         let packets: Vec<Packet> =
             (0..50).map(|index| Packet::new(receiver.local_address(), pattern(index, 1000))).collect();
@@ -299,5 +299,21 @@ fn what_finds_no_room_is_counted() {
         }
         assert!(receiver.dropped() > 0);
         assert_eq!(sender.dropped(), 0);
+        // A datagram that was queued after the drops tells of them, once.
+        let mut overflows = || {
+            let mut overflows = 0;
+            loop {
+                let received = receiver.receive(&mut |_| {});
+                overflows += u32::from(received.overflowed);
+                if received.drained {
+                    return overflows;
+                }
+            }
+        };
+        overflows();
+        assert_eq!(sender.send(&Batch(&packets[..1])).taken, 1);
+        assert_eq!(overflows(), 1);
+        assert_eq!(sender.send(&Batch(&packets[..1])).taken, 1);
+        assert_eq!(overflows(), 0);
     }
 }

@@ -70,11 +70,12 @@ impl Datapath for SimDatapath {
     fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received {
         let rechunk = self.net.borrow().faults.rechunk;
         let limit = if rechunk { self.rng.size(1..=8) } else { RECEIVE_BATCH };
+        let overflowed = self.net.borrow_mut().take_overflow(self.port);
         let mut datagrams = 0;
         while datagrams < limit {
             // The network is released while the engine works: it may ask for the time.
             let Some(queued) = self.net.borrow_mut().receive(self.port) else {
-                return Received { datagrams, drained: true };
+                return Received { datagrams, drained: true, overflowed };
             };
             sink(Datagram {
                 source: queued.source,
@@ -85,7 +86,7 @@ impl Datapath for SimDatapath {
             datagrams += 1;
         }
         // Whether this was the last one is only known by asking again.
-        Received { datagrams, drained: false }
+        Received { datagrams, drained: false, overflowed }
     }
 
     fn transmit(&mut self, batch: &TxBatch) -> Transmitted {

@@ -82,6 +82,8 @@ struct Port {
     open: bool,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// Something found no room.
+    overflowed: bool,
     errors: VecDeque<PathError>,
 }
 
@@ -167,6 +169,7 @@ impl Net {
             open: true,
             queue: VecDeque::with_capacity(1_024),
             queued_bytes: 0,
+            overflowed: false,
             errors: VecDeque::new(),
         });
         PortId(self.ports.len() - 1)
@@ -208,6 +211,11 @@ impl Net {
         let queued = port.queue.pop_front()?;
         port.queued_bytes -= queued.bytes.len() + QUEUE_OVERHEAD;
         Some(queued)
+    }
+
+    /// Whether a datagram found no room at a port since this was asked last.
+    pub fn take_overflow(&mut self, port: PortId) -> bool {
+        core::mem::take(&mut self.ports[port.0].overflowed)
     }
 
     /// The next error reported to a port.
@@ -314,6 +322,7 @@ impl Net {
         let cost = datagram.bytes.len() + QUEUE_OVERHEAD;
         if self.ports[index].queued_bytes + cost > self.faults.receive_buffer {
             self.counters.overflowed += 1;
+            self.ports[index].overflowed = true;
             self.print("overflow", datagram.source, destination, &datagram.bytes);
             self.recycle(datagram.bytes);
             return false;

@@ -21,6 +21,10 @@ pub(crate) struct Net {
     /// Reported to senders whose destination does not exist.
     pub(crate) unreachable: VecDeque<(SocketAddr, SocketAddr)>,
     pub(crate) sent: u64,
+    /// What every endpoint is told of its receive buffer.
+    pub(crate) receive_buffer: usize,
+    /// What the next receive call says of drops.
+    pub(crate) overflowed: bool,
     random: u64,
 }
 
@@ -49,13 +53,16 @@ impl Datapath for Path {
         1500
     }
     fn receive_buffer(&self) -> usize {
-        8 << 20
+        self.net.borrow().receive_buffer
     }
     fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received {
         let mut datagrams = 0;
+        let overflowed = core::mem::take(&mut self.net.borrow_mut().overflowed);
         loop {
             let next = self.net.borrow_mut().queues.get_mut(&self.address).and_then(VecDeque::pop_front);
-            let Some((source, bytes)) = next else { return Received { datagrams, drained: true } };
+            let Some((source, bytes)) = next else {
+                return Received { datagrams, drained: true, overflowed };
+            };
             sink(Datagram { source, bytes: &bytes, congestion_experienced: false });
             datagrams += 1;
         }
@@ -108,7 +115,7 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn net() -> SharedNet {
-    Rc::new(RefCell::new(Net { now_ns: 1, ..Net::default() }))
+    Rc::new(RefCell::new(Net { now_ns: 1, receive_buffer: 8 << 20, ..Net::default() }))
 }
 
 impl Node {
@@ -178,6 +185,16 @@ impl Node {
     pub(crate) fn inject(&self, source: SocketAddr, bytes: &[u8]) {
         let mut net = self.net.borrow_mut();
         net.queues.get_mut(&self.address).expect("it lives").push_back((source, bytes.to_vec()));
+    }
+
+    /// The next receive call of anybody tells that datagrams were dropped.
+    pub(crate) fn net_overflows(&self) {
+        self.net.borrow_mut().overflowed = true;
+    }
+
+    /// Datagrams that wait to be received.
+    pub(crate) fn waiting(&self) -> usize {
+        self.net.borrow().queues[&self.address].len()
     }
 
     pub(crate) fn time_passes(&self, micros: u64) {

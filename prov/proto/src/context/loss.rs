@@ -18,6 +18,18 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
     }
 
+    /// The probe sent as transmission `tx` was answered. What was sent before it and is not acknowledged was lost, unless the acknowledgement of that,
+    /// with all that lies beyond a gap, is right behind the answer.
+    pub(super) fn note_probe_arrival(&mut self, now: Instant, tx: u64) {
+        self.note_arrival(tx);
+        self.persistent |= self.backoff >= 2;
+        self.backoff = 0;
+        self.rto_base = now;
+        if self.has_overtaken() {
+            self.loss_timer.get_or_insert_with(|| now + self.rtt.reordering());
+        }
+    }
+
     /// An acknowledgement brought `acked` packets: the path and the peer are alive.
     pub(super) fn note_progress(&mut self, now: Instant, acked: u32) {
         if acked == 0 {
@@ -25,6 +37,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         self.persistent |= self.backoff >= 2;
         self.backoff = 0;
+        self.fruitless = 0;
         self.rto_base = now;
         self.tail_base = now;
         self.tail_probed = false;

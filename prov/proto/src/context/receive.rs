@@ -62,6 +62,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         if !llp.cumulative.is_before(self.tx.base()) {
             self.credit.bytes = ack.credit_bytes;
+            self.credit_until = Some(at.now + self.config.credit_lifetime);
         }
         let acknowledgement = self.acknowledgement(at.now, llp);
         let mut acked = 0;
@@ -86,7 +87,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     pub fn on_reset(&mut self, at: Moment, reset: &Reset) {
         self.rto_floor = at.rto_floor;
         let cookie = self.peer.map_or(0, |peer| peer.cookie);
-        let sending = self.tx.contains(reset.psn) || self.probe_number == Some(reset.psn.0);
+        let sending =
+            self.tx.contains(reset.psn) || self.probe_sent.is_some_and(|probe| probe.number == reset.psn.0);
         if reset.cookie != cookie || !sending {
             self.counters.faults += 1;
             return;
@@ -130,10 +132,14 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// A PROBE_ACK, after [`Self::on_packet`] took its header.
     pub fn on_probe_ack(&mut self, at: Moment, llp: &Llp) {
         self.rto_floor = at.rto_floor;
-        if self.dead.is_none() {
-            if let Answer::Grew(segment) = self.mtu.on_answer(llp.psn.0) {
-                self.events.push_back(Event::SegmentGrew(segment));
-            }
+        if self.dead.is_some() {
+            return;
+        }
+        if let Answer::Grew(segment) = self.mtu.on_answer(llp.psn.0) {
+            self.events.push_back(Event::SegmentGrew(segment));
+        }
+        if let Some(probe) = self.probe_sent.filter(|probe| probe.number == llp.psn.0) {
+            self.note_probe_arrival(at.now, probe.tx);
         }
     }
 
@@ -223,7 +229,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         self.peer = Some(*syn);
         self.rx = Some(RxWindow::new(syn.initial_psn));
-        self.credit = Credit { packets: syn.credit_packets, bytes: syn.credit_bytes };
+        self.credit = standing(syn);
+        self.credit_until = None;
         self.mtu.on_peer(syn.segment_max);
         Ok(())
     }
@@ -244,6 +251,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.unacknowledged = 0;
         self.ce_received = 0;
         self.credit = Self::first_credit(&self.config);
+        self.credit_until = None;
+        self.offer = self.local.credit;
         self.probe_due |= self.tx.outstanding() != 0;
         self.events.push_back(Event::Unjoined { incarnation: peer.incarnation, cookie: peer.cookie });
     }
@@ -271,6 +280,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         };
         self.counters.received += 1;
         self.unacknowledged += 1;
+        self.accepted = self.accepted.saturating_add(1);
         let now = gap || llp.flags.contains(Flags::AR) || self.unacknowledged >= self.config.ack_every;
         self.ack_need = self.ack_need.max(if now { AckNeed::Now } else { AckNeed::Idle });
         Verdict::Accept
@@ -293,6 +303,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return Err(PeerFault::Acknowledgement);
         }
         self.credit.packets = llp.credit_packets;
+        self.credit_until = Some(now + self.config.credit_lifetime);
         let acknowledgement = self.acknowledgement(now, llp);
         let acked = (0..acked).map(|i| self.acknowledge(base.add(i), &acknowledgement)).sum();
         self.tx.advance();
@@ -351,6 +362,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         1
     }
+}
+
+/// The standing credit of a peer.
+pub(super) const fn standing(record: &Syn) -> Credit {
+    Credit { packets: record.credit_packets, bytes: record.credit_bytes }
 }
 
 /// Whether a record is of the incarnation and context that is known.

@@ -2,7 +2,8 @@
 
 use rdgram_wire::{Ack, Flags, Kind, Llp, Psn};
 
-use super::{AckNeed, Context, Retransmission};
+use super::receive::standing;
+use super::{AckNeed, Context, ProbeSent, Retransmission};
 use crate::cc::CongestionControl;
 use crate::config::{Class, Credit};
 use crate::planted::{Defect, planted};
@@ -59,6 +60,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         if self.dead.is_some() {
             return None;
         }
+        self.expire_credit(at.now);
         self.detect_losses(at.now);
         let probe = core::mem::take(&mut self.probe_due) && self.tx.outstanding() != 0;
         let psn = if probe { self.tx.base() } else { self.tx.first_waiting()? };
@@ -120,10 +122,10 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             let rtt = self.rtt.smoothed().filter(|_| self.established)?;
             self.mtu.poll(at.now, rtt)?
         };
-        self.probe_number = Some(number);
         self.counters.probes += 1;
         let tx = self.next_tx;
         self.next_tx += 1;
+        self.probe_sent = Some(ProbeSent { number, tx });
         let mut llp = self.header(Kind::Probe, at.now);
         llp.psn = Psn(number);
         llp.tx_number = low(tx);
@@ -147,21 +149,34 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     }
 
     /// An ACK: everything accepted so far, and the credit from now on. Only once something was received.
-    pub fn ack(&mut self, at: Moment, credit: Credit) -> (Llp, Ack) {
-        self.local.credit = credit;
-        self.advertised = credit;
+    pub fn ack(&mut self, at: Moment) -> (Llp, Ack) {
         let llp = self.header(Kind::Ack, at.now);
         let (words, sack) = self.rx.as_ref().map_or((0, [0; rdgram_wire::SACK_WORDS]), |rx| rx.sack());
         self.ack_need = AckNeed::No;
         self.body_owed = false;
         self.unacknowledged = 0;
         self.counters.acks_sent += 1;
-        (llp, Ack { credit_bytes: credit.bytes, ce_count: self.ce_received, words, sack })
+        self.advertised = self.offer;
+        (llp, Ack { credit_bytes: self.offer.bytes, ce_count: self.ce_received, words, sack })
     }
 
-    /// What the peer may have in flight from now on. A window that reopens is worth an acknowledgement of its own.
+    /// When the newest DATA of the peer came.
+    #[must_use]
+    pub fn last_data(&self) -> Option<Instant> {
+        self.echo.map(|echo| echo.received)
+    }
+
+    /// So much came since the credit was set that it is time to think about it again.
+    #[must_use]
+    pub const fn wants_credit(&self) -> bool {
+        self.accepted > 0 && self.accepted >= self.offer.packets / 2
+    }
+
+    /// What the peer may have in flight from now on; falls back to the standing credit by itself when nothing comes of the peer for a while.
+    /// A window that reopens is worth an acknowledgement of its own.
     pub fn set_credit(&mut self, credit: Credit) {
-        self.local.credit = credit;
+        self.offer = credit;
+        self.accepted = 0;
         if self.rx.is_none() || self.dead.is_some() {
             return;
         }
@@ -200,6 +215,23 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     fn wants_answer(&self, bytes: usize) -> bool {
         let packets = self.congestion.window().min(self.credit.packets.into());
         !self.can_send(Class::Data, bytes) || self.tx.in_flight() == packets / 2
+    }
+
+    /// A peer that sends nothing is not told anew that it may send much: its share of the buffer is given to others.
+    pub(super) fn withdraw_stale_offer(&mut self, now: Instant) {
+        if self.echo.is_some_and(|echo| echo.received + self.config.credit_lifetime < now) {
+            self.offer = self.local.credit;
+        }
+    }
+
+    /// Falls back to the standing credit when what the peer said last is too old to count on.
+    fn expire_credit(&mut self, now: Instant) {
+        if self.credit_until.is_some_and(|until| until < now) {
+            self.credit_until = None;
+            if let Some(peer) = &self.peer {
+                self.credit = standing(peer);
+            }
+        }
     }
 
     fn begin_transmission(&mut self, now: Instant) -> u64 {

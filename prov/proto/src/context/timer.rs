@@ -9,6 +9,8 @@ use crate::time::{Instant, Moment};
 
 /// Timeouts in a row of a large packet after which the path's MTU is in doubt.
 const DOUBT_AFTER: u32 = 3;
+/// A peer that allows fewer packets than this is crowded: what is sent to it in vain takes room that others need.
+const CROWDED: u16 = 4;
 
 impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// When [`Self::on_timeout`] has something to do.
@@ -34,8 +36,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         if due(rto) {
             self.expire(at.now);
         } else if due(rto.and_then(|rto| self.tail_deadline(rto))) {
+            self.probe_silence(at.now);
             self.tail_probed = true;
-            self.probe_due = true;
             self.counters.tail_probes += 1;
         }
         self.mtu.on_timeout(at.now, self.liveness.last_heard());
@@ -68,10 +70,21 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let floor = self.rto_floor.max(self.config.rto_min);
         let rto = self.rtt.timeout().max(floor);
         // 2^16 times any floor is beyond any roof.
-        (rto * (1 << self.backoff.min(16))).min(self.config.rto_max.max(floor))
+        (rto * (1 << (2 * self.backoff).min(16))).min(self.config.rto_max.max(floor))
     }
 
-    /// One timeout: one packet, with AR.
+    /// One packet asks whether the peer is there and has what was sent. The oldest, unless that was sent again already or the peer is crowded: one that says nothing
+    /// most likely computes, and its socket need not hold one copy after the other. Then a PROBE asks, and its answer tells what was lost.
+    fn probe_silence(&mut self, now: Instant) {
+        let repeated = self.tail_probed || self.backoff > 0;
+        if self.established && (repeated || self.credit.packets < CROWDED) {
+            self.confirm_due.get_or_insert(now);
+        } else {
+            self.probe_due = true;
+        }
+    }
+
+    /// One timeout: one packet.
     fn expire(&mut self, now: Instant) {
         let rto = self.rto();
         self.counters.timeouts += 1;
@@ -79,10 +92,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             self.die(Death::TimedOut);
             return;
         }
+        self.probe_silence(now);
         self.backoff += 1;
+        self.fruitless += 1;
         self.rto_base = now;
-        self.probe_due = true;
-        if let Some(oldest) = self.tx.oldest().filter(|_| self.backoff >= DOUBT_AFTER) {
+        if let Some(oldest) = self.tx.oldest().filter(|_| self.fruitless >= DOUBT_AFTER) {
             self.mtu.doubt(oldest.bytes);
         }
     }

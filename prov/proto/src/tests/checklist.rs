@@ -296,7 +296,7 @@ fn what_makes_an_acknowledgement_due() {
         let verdict = context.on_packet(at, &llp, None, false);
         (verdict, context.ack_need())
     };
-    let ack = |context: &mut crate::Context<Content>| context.ack(at, ENOUGH).1;
+    let ack = |context: &mut crate::Context<Content>| context.ack(at).1;
     assert_eq!(context.ack_need(), AckNeed::No);
     assert_eq!(data(context, 0, Flags::empty()), (Verdict::Accept, AckNeed::Idle));
     assert_eq!(ack(context).words, 0);

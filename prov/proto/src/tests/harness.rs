@@ -346,7 +346,8 @@ impl World {
         let context = &mut self.hosts[side].context;
         let need = context.ack_need();
         if need == AckNeed::Now || (need == AckNeed::Idle && received == 0) {
-            let (llp, ack) = context.ack(at, self.hosts[side].credit);
+            context.set_credit(self.hosts[side].credit);
+            let (llp, ack) = context.ack(at);
             self.carry(side, llp, Body::Ack(ack), 64, false);
         }
         self.take_events(side);

@@ -53,7 +53,8 @@ impl Pair {
 
     /// The receiver acknowledges what it has, and the sender hears at once. Returns the packet.
     fn answer(&mut self, credit: Credit) -> (Llp, Ack) {
-        let (llp, ack) = self.receiver.ack(self.at(), credit);
+        self.receiver.set_credit(credit);
+        let (llp, ack) = self.receiver.ack(self.at());
         self.hear(&llp, &ack);
         (llp, ack)
     }
@@ -67,6 +68,11 @@ impl Pair {
 
     fn again(&mut self) -> Option<Retransmission<u32>> {
         self.sender.poll_retransmit(self.at())
+    }
+
+    /// The sender asks whether its peer is there.
+    fn asks(&mut self) -> bool {
+        self.sender.poll_probe(self.at()).is_some()
     }
 
     fn after(&mut self, time: Duration) {
@@ -189,6 +195,55 @@ fn packets_and_bytes_of_credit_bind_each_alone() {
     }
 }
 
+/// How many packets of data may go now.
+fn room(pair: &mut Pair) -> usize {
+    assert!(pair.again().is_none());
+    let mut sent = 0;
+    while pair.sender.can_send(Class::Data, 1000) {
+        pair.send(1);
+        sent += 1;
+    }
+    sent
+}
+
+/// A pair in which both allow three packets at any time.
+fn with_little_standing() -> Pair {
+    let standing = Credit { packets: 3, bytes: 3000 };
+    let mut pair = Pair::new(Config::default());
+    let local = |side| Local { credit: standing, ..local(side, 300) };
+    pair.sender = Context::new(&Config::default(), local(0), pair.now);
+    pair.receiver = Context::new(&Config::default(), local(1), pair.now);
+    let first = pair.send(0);
+    pair.deliver(&first);
+    pair.answer(standing);
+    pair
+}
+
+#[test]
+fn more_than_the_standing_credit_holds_for_a_while_only() {
+    let more = Credit { packets: 40, bytes: 40_000 };
+    let lifetime = Config::default().credit_lifetime;
+    for (after, expected) in [(Duration::ZERO, 40), (lifetime, 40), (lifetime + MS, 3)] {
+        let mut pair = with_little_standing();
+        pair.answer(more);
+        pair.after(after);
+        assert_eq!(room(&mut pair), expected, "{after:?} later");
+    }
+}
+
+#[test]
+fn a_peer_that_sends_nothing_is_not_told_anew_that_it_may_send_much() {
+    let mut pair = with_little_standing();
+    pair.answer(Credit { packets: 40, bytes: 40_000 });
+    let lifetime = Config::default().credit_lifetime;
+    for (after, told) in [(lifetime, 40), (MS, 3)] {
+        pair.now = pair.now + after;
+        let at = pair.at();
+        let llp = pair.receiver.send(at, 1, 100, Class::Data, false);
+        assert_eq!(llp.credit_packets, told, "{after:?} later");
+    }
+}
+
 #[test]
 fn data_leaves_the_reserve_to_control() {
     let mut pair = Pair::new(Config { window: 40, control_reserve: 10, ..Config::default() });
@@ -256,34 +311,42 @@ fn persistent_timeouts_and_then_losses_start_over() {
         pair.again();
     }
     assert_eq!(pair.sender.congestion().window(), 64, "silence is not congestion");
-    pair.after(MS * 200);
-    let again = pair.again().expect("a probe");
+    pair.after(MS * 1000);
+    let (probe, size) = pair.sender.poll_probe(pair.at()).expect("a probe");
+    assert!(usize::from(size) < 100, "which is small: {size}");
     pair.now = pair.now + RTT;
-    pair.deliver(&again.llp);
-    pair.answer(ENOUGH);
+    assert_eq!(pair.receiver.on_packet(pair.at(), &probe, None, false), Verdict::NotData);
+    pair.receiver.on_probe(&probe, size.into());
+    let answer = pair.receiver.poll_probe_ack(pair.at()).expect("an answer");
+    assert_eq!(pair.sender.on_packet(pair.at(), &answer, None, false), Verdict::NotData);
+    pair.sender.on_probe_ack(pair.at(), &answer);
+    assert!(pair.again().is_none(), "what tells more may be right behind");
+    pair.after(RTT * 2);
     assert!(pair.again().is_some());
-    assert_eq!(pair.sender.counters().lost, 39);
+    assert_eq!(pair.sender.counters().lost, 40);
     assert_eq!(pair.sender.congestion().window(), 4);
 }
 
 #[test]
-fn timeouts_double_and_send_one_packet_each() {
+fn timeouts_grow_and_send_one_packet_each() {
     let mut pair = Pair::new(Config::default());
     pair.send_many(20);
     let mut gaps = Vec::new();
     let mut last = pair.now;
-    for _ in 0..15 {
+    for timeout in 0..10 {
         let due = pair.sender.next_timeout().expect("a timer");
         gaps.push(due.saturating_duration_since(last).as_micros());
         last = due;
         pair.now = due;
         pair.after(Duration::ZERO);
-        assert_eq!(pair.again().map(|again| again.llp.psn), Some(Psn(101)));
+        // The tail is probed by the oldest packet. Who does not answer that is asked, and not sent copies.
+        assert_eq!(pair.again().map(|again| again.llp.psn), (timeout == 0).then_some(Psn(101)));
         assert_eq!(pair.again(), None);
+        assert_eq!(pair.asks(), timeout != 0);
     }
-    // The tail probe; then the timeout, from the send on; then its doubles up to one second.
-    assert_eq!(gaps[..6], [200, 800, 2000, 4000, 8000, 16_000]);
-    assert_eq!(gaps[12..], [1_000_000; 3]);
+    // The tail probe; then the timeout, from the send on; then four times as long each, up to one second.
+    assert_eq!(gaps[..5], [200, 800, 4000, 16_000, 64_000]);
+    assert_eq!(gaps[7..], [1_000_000; 3]);
 }
 
 #[test]
@@ -296,11 +359,22 @@ fn a_process_that_is_away_itself_probes_no_tail_sooner() {
 }
 
 #[test]
+fn a_crowded_peer_is_asked_and_not_sent_copies() {
+    let mut pair = Pair::new(Config::default());
+    pair.answer(Credit { packets: 3, bytes: 30_000 });
+    pair.send(1);
+    pair.after(MS / 2);
+    assert!(pair.again().is_none() && pair.asks());
+    assert_eq!(pair.sender.counters().tail_probes, 1);
+}
+
+#[test]
 fn a_probe_that_was_not_taken_is_still_due() {
     let mut pair = Pair::new(Config::default());
     pair.send_many(8);
     // No credit for more than one in flight, so that only a probe may go.
-    let (llp, ack) = pair.receiver.ack(pair.at(), Credit { packets: 0, bytes: 0 });
+    pair.receiver.set_credit(Credit { packets: 100, bytes: 0 });
+    let (llp, ack) = pair.receiver.ack(pair.at());
     pair.hear(&llp, &ack);
     pair.after(MS);
     let probe = pair.again().expect("a probe");
@@ -362,13 +436,14 @@ fn a_timeout_shorter_than_the_tail_probe_replaces_it() {
     }
     let mut last = pair.now;
     pair.send(7);
-    for expected in [MS, MS * 2, MS * 4] {
+    for expected in [MS, MS * 4, MS * 16] {
         let due = pair.sender.next_timeout().expect("a timer");
         assert_eq!(due.saturating_duration_since(last), expected, "one packet per timeout");
         last = due;
         pair.now = due;
         pair.after(Duration::ZERO);
-        assert!(pair.again().is_some());
+        assert!(pair.again().is_some() == (expected == MS), "the packet, and then questions");
+        assert!(pair.asks() != (expected == MS));
     }
     assert_eq!(pair.sender.counters().tail_probes, 0);
 }
