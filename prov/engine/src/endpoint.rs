@@ -14,6 +14,7 @@ use crate::credit::Credits;
 use crate::datapath::{Datapath, TxBatch};
 use crate::domain::Shared;
 use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
+use crate::grants::Grants;
 use crate::matching::{MatchQueue, PeerId};
 use crate::mem;
 use crate::notices::Notices;
@@ -79,6 +80,7 @@ pub(crate) struct Core {
     pub(crate) tagged: MatchQueue,
     pub(crate) untagged: MatchQueue,
     pub(crate) claimed: Vec<Claimed>,
+    pub(crate) grants: Grants,
     /// One-sided operations that counters here count.
     pub(crate) counting: CountLine,
     // Peers.
@@ -112,16 +114,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new<D: Datapath>(mut config: EpConfig, datapath: &D) -> Self {
-        let credits = Credits::new(datapath.receive_buffer());
-        // Peers are taken to have a buffer like this one's until they say otherwise: many may begin at once.
-        let first_flight = &mut config.transport.first_flight;
-        *first_flight = (*first_flight).min(credits.standing().packets.into());
+    pub(crate) fn new<D: Datapath>(config: EpConfig, datapath: &D) -> Self {
         Self {
             name: datapath.local_address(),
             state: State::Opened,
             incarnation: 0,
-            credits,
+            credits: Credits::new(datapath.receive_buffer()),
             bindings: Bindings::default(),
             stats: Stats::default(),
             txs: Slab::new(),
@@ -133,6 +131,7 @@ impl Core {
             tagged: MatchQueue::default(),
             untagged: MatchQueue::default(),
             claimed: Vec::new(),
+            grants: Grants::new(&config, datapath.receive_buffer()),
             counting: CountLine::default(),
             peers: Vec::new(),
             by_name: HashMap::new(),
@@ -369,6 +368,9 @@ impl Core {
     /// Frees a message and its staging block.
     pub(crate) fn release_rx(&mut self, key: Key) {
         let rx = &mut self.rxs[key];
+        if !planted(Defect::GrantLeak) {
+            self.grants.close(&mut rx.grant, rx.received);
+        }
         if let Some(block) = rx.staging.take() {
             // The operands of an atomic are held apart: they are never refused for want of room.
             if rx.atomic.is_some() { self.injected.put(block) } else { self.unexpected.put(block) }
@@ -393,6 +395,10 @@ impl<D: Datapath> Endpoint<D> {
         self.core.secret = (self.datapath.random(), self.datapath.random());
         self.core.injected = Pool::new(self.core.config.memory_ceiling);
         self.core.unexpected = Pool::new(self.core.config.unexpected_pool);
+        self.core.grants = Grants::new(&self.core.config, self.datapath.receive_buffer());
+        // Peers are taken to have a buffer like this one's until they say otherwise: many may begin at once.
+        let first_flight = &mut self.core.config.transport.first_flight;
+        *first_flight = (*first_flight).min(self.core.credits.standing().packets.into());
         self.core.state = State::Enabled;
     }
 

@@ -3,6 +3,7 @@
 use rdgram_proto::{Defect, planted};
 use rdgram_wire::Control;
 
+use crate::grants::Grant;
 use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::slab::Key;
@@ -107,6 +108,8 @@ pub(crate) struct TxEntry {
     /// After CTS: bytes to send, and to which STag. For a response: where its answer begins in the sink, and the sink's STag.
     pub(crate) granted: u64,
     pub(crate) stag: u32,
+    /// After CTS or GRANT: bytes that may be sent by now.
+    pub(crate) allowed: u64,
     /// Packets that are not acknowledged.
     pub(crate) in_flight: u32,
     /// Its place in the line of those to be counted, when it has one.
@@ -141,6 +144,11 @@ impl TxEntry {
                 true
             }
         }
+    }
+
+    /// It may not go on before more is granted.
+    pub(crate) fn is_held(&self) -> bool {
+        self.stage == TxStage::Granted && self.sent == self.allowed && self.allowed < self.granted
     }
 
     /// Nothing more will be sent, and all was acknowledged.
@@ -321,6 +329,7 @@ pub(crate) struct RxEntry {
     pub(crate) remote: bool,
     /// Bytes received: of the eager payload, or after CTS of the granted one.
     pub(crate) received: u64,
+    pub(crate) grant: Grant,
     /// Eager payload that came before the match.
     pub(crate) staging: Option<Box<[u8]>>,
     pub(crate) target: Option<Target>,

@@ -14,6 +14,7 @@ mod domain;
 mod endpoint;
 mod entries;
 mod failure;
+mod grants;
 mod long_double;
 mod matching;
 mod mem;

@@ -244,16 +244,14 @@ impl Core {
         }
     }
 
-    /// Sends CTS for what is wanted of a message whose payload is at its sender.
+    /// Asks for what is wanted of a message whose payload is at its sender.
     fn ask_for(&mut self, key: Key, shared: &mut Shared) {
         let rx = &self.rxs[key];
-        let (peer, wanted) = (rx.peer, rx.wanted());
-        let control = Control::Cts { message_id: rx.message_id, stag: key.to_wire(), length: wanted };
+        let wanted = rx.wanted();
         let refused = rx.total <= self.config.eager_max as u64;
         if !(planted(Defect::LostRnrGrant) && refused) {
-            self.peer_mut(peer).control.push_back(control);
+            self.grant(key, wanted);
         }
-        self.make_ready(peer);
         if wanted == 0 {
             self.finish_rx(key, shared);
         }
@@ -340,12 +338,13 @@ impl Core {
         };
         let Some(target) = rx.target else { return };
         let end = offset.checked_add(payload.len() as u64);
-        if end.is_none_or(|end| end > rx.wanted()) || rx.received + payload.len() as u64 > rx.wanted() {
+        if end.is_none_or(|end| end > rx.grant.given) || rx.received + payload.len() as u64 > rx.wanted() {
             self.stats.rx_malformed += 1;
             return;
         }
         let offset = usize::try_from(offset).expect("below wanted, which fits the buffer");
         rx.received += payload.len() as u64;
+        self.grants.on_data(&mut rx.grant, payload.len() as u64, rx.received);
         if !(planted(Defect::AckBeforePlacement) && rx.is_whole()) {
             mem::scatter(&self.posts[target.posted].slices, target.base + offset, payload);
         }

@@ -20,6 +20,7 @@ impl TxEntry {
     /// It is sent from the line of long operations.
     pub(crate) fn moves_bulk(&self) -> bool {
         matches!(self.stage, TxStage::Granted | TxStage::Responding | TxStage::Writing | TxStage::Voiding(_))
+            && !self.is_held()
     }
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn next(tx: &TxEntry, key: Key, room: usize) -> Token {
             Token::Fragment { tx: key, offset, length: short((tx.length - tx.sent).min(space)) }
         }
         Token::Write { tx: key, offset, .. } => {
-            Token::Write { tx: key, offset, length: short((tx.granted - tx.sent).min(space)) }
+            Token::Write { tx: key, offset, length: short((tx.allowed - tx.sent).min(space)) }
         }
         Token::RmaWrite { tx: key, offset, .. } => {
             // A packet goes to one piece of the target's memory.

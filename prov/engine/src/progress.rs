@@ -45,6 +45,7 @@ impl<D: Datapath> Endpoint<D> {
             self.core.on_timers(now, shared);
         }
         self.core.give_notices(shared);
+        self.core.progress_grants(now);
         let sent = self.core.transmit(&mut self.datapath, at, shared);
         if !self.core.batch.is_empty() {
             self.core.flush_batch(&mut self.datapath, at, shared);

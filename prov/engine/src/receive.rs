@@ -178,7 +178,10 @@ impl Core {
     fn on_control(&mut self, peer: PeerId, control: Control, shared: &mut Shared) {
         match control {
             Control::Cts { message_id, stag, length } => {
-                self.on_cts(peer, Key::from_wire(message_id), stag, length, shared)
+                self.on_grant(peer, Key::from_wire(message_id), stag, [length; 2], shared)
+            }
+            Control::Grant { message_id, stag, length, granted } => {
+                self.on_grant(peer, Key::from_wire(message_id), stag, [length, granted], shared)
             }
             Control::Rnr { message_id, index } => self.on_rnr(peer, Key::from_wire(message_id), index),
             Control::Nack { message_id, index, code } => {
@@ -190,24 +193,42 @@ impl Core {
         }
     }
 
-    /// The receiver asks for the payload.
-    fn on_cts(&mut self, peer: PeerId, key: Key, stag: u32, length: u64, shared: &mut Shared) {
+    /// The receiver asks for the payload: `length` bytes in all, of which the first `granted` may be sent by now. The first to arrive of a message's grants opens it;
+    /// a later one gives more, or was overtaken.
+    fn on_grant(
+        &mut self,
+        peer: PeerId,
+        key: Key,
+        stag: u32,
+        [length, granted]: [u64; 2],
+        shared: &mut Shared,
+    ) {
         let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer) else {
             self.stats.rx_stale += 1;
             return;
         };
-        if !matches!(tx.stage, TxStage::Eager | TxStage::Announced | TxStage::Parked) {
-            self.stats.rx_stale += 1;
-            return;
-        }
-        tx.stage = TxStage::Granted;
-        tx.stag = stag;
-        tx.granted = length.min(tx.length);
-        tx.sent = 0;
-        if tx.granted > 0 {
-            self.peer_mut(peer).bulk.push_back(key);
-        } else {
+        let moved = match tx.stage {
+            TxStage::Eager | TxStage::Announced | TxStage::Parked => {
+                tx.stage = TxStage::Granted;
+                tx.stag = stag;
+                tx.granted = length.min(tx.length);
+                tx.allowed = 0;
+                tx.sent = 0;
+                false
+            }
+            TxStage::Granted if tx.stag == stag => !tx.is_held(),
+            _ => {
+                self.stats.rx_stale += 1;
+                return;
+            }
+        };
+        let granted = granted.min(tx.granted);
+        tx.allowed =
+            if planted(Defect::GrantShrinks) { granted.max(tx.sent) } else { granted.max(tx.allowed) };
+        if tx.granted == 0 {
             self.finish_tx_if_done(key, shared);
+        } else if !moved && tx.allowed > tx.sent {
+            self.peer_mut(peer).bulk.push_back(key);
         }
     }
 

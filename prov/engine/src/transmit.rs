@@ -194,7 +194,7 @@ impl Core {
                 return false;
             }
             let tx = &self.txs[key];
-            if tx.all_sent() {
+            if tx.all_sent() || tx.is_held() {
                 self.peer_mut(peer).bulk.pop_front();
             } else if before / TURN != tx.sent / TURN {
                 self.peer_mut(peer).bulk.rotate_left(1);

@@ -420,6 +420,8 @@ pub struct EpConfig {
     pub unexpected_pool: usize,
     /// Ceiling of all of an endpoint's memory, bytes: beyond it operations fail.
     pub memory_ceiling: usize,
+    /// Bytes of long messages that are asked for and missing at a time: by default according to the receive buffer.
+    pub grant_bytes: Option<u64>,
     /// A multi-receive buffer with less than this left is released, bytes.
     pub min_multi_recv: usize,
     /// The integrity field covers the payload too.
@@ -441,6 +443,7 @@ impl Default for EpConfig {
             eager_max: 16 << 10,
             inject_max: 1 << 10,
             unexpected_pool: 64 << 20,
+            grant_bytes: None,
             memory_ceiling: 1 << 30,
             min_multi_recv: 64,
             full_integrity: false,
@@ -466,6 +469,8 @@ pub struct Stats {
     pub tx_bytes: u64,
     pub tx_retransmitted: u64,
     pub tx_acks: u64,
+    /// Parts of long messages that were asked for one after the other: GRANTs sent.
+    pub tx_grants: u64,
     pub tx_messages: u64,
     pub tx_bundles: u64,
     pub tx_bundled_messages: u64,
@@ -495,12 +500,13 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 19] {
+    pub fn rows(&self) -> [(&'static str, u64); 20] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
             ("tx_retransmitted", self.tx_retransmitted),
             ("tx_acks", self.tx_acks),
+            ("tx_grants", self.tx_grants),
             ("tx_messages", self.tx_messages),
             ("tx_bundles", self.tx_bundles),
             ("tx_bundled_messages", self.tx_bundled_messages),

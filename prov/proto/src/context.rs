@@ -196,7 +196,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             ctx: self.local.ctx,
             incarnation: self.local.incarnation,
             initial_psn: self.local.initial_psn,
-            features: Syn::BUNDLES,
+            features: Syn::BUNDLES | Syn::GRANTS,
             segment_max: self.config.segment_max,
             credit_packets: self.local.credit.packets,
             credit_bytes: self.local.credit.bytes,

@@ -71,11 +71,17 @@ pub enum Defect {
     BundleTailLost,
     /// Engine: no more messages wait for an earlier one than the window has packets.
     AheadOfWindowDropped,
+    /// Engine: a long message gets its first grant and no other.
+    LostGrant,
+    /// Engine: a grant that arrives late takes back what a later one gave.
+    GrantShrinks,
+    /// Engine: what is granted to a sender that ended stays counted.
+    GrantLeak,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -109,6 +115,9 @@ impl Defect {
         Self::BundleHalfAcked,
         Self::BundleTailLost,
         Self::AheadOfWindowDropped,
+        Self::LostGrant,
+        Self::GrantShrinks,
+        Self::GrantLeak,
     ];
 }
 

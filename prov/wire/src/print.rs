@@ -233,6 +233,9 @@ impl Display for Control {
             }
             Self::Done { message_id } => write!(out, "DONE id {message_id}"),
             Self::Void { message_id } => write!(out, "VOID id {message_id}"),
+            Self::Grant { message_id, stag, length, granted } => {
+                write!(out, "GRANT id {message_id} stag {stag:#x} length {length} granted {granted}")
+            }
         }
     }
 }

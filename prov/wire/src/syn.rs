@@ -52,7 +52,7 @@ pub struct Syn {
     pub incarnation: u64,
     /// The PSN of the sender's first DATA.
     pub initial_psn: Psn,
-    /// What the sender understands beside the rest: [`Syn::BUNDLES`]. Unknown bits are ignored.
+    /// What the sender understands beside the rest: [`Syn::BUNDLES`], [`Syn::GRANTS`]. Unknown bits are ignored.
     pub features: u32,
     /// The largest datagram the sender accepts, in bytes of UDP payload.
     pub segment_max: u16,
@@ -71,6 +71,8 @@ pub struct Syn {
 impl Syn {
     /// Feature: BUNDLE is understood.
     pub const BUNDLES: u32 = 1;
+    /// Feature: GRANT is understood.
+    pub const GRANTS: u32 = 2;
     /// Bytes of the extension as version 1 writes it.
     pub const LENGTH: usize = Self::LENGTH_FIELD as usize;
     const LENGTH_FIELD: u16 = 64;

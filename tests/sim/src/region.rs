@@ -177,6 +177,20 @@ impl Region {
         usize::try_from(start).map_err(|_| Cause::OutOfRange)
     }
 
+    /// The part of a place that lies in the region, if peers may write it, and how much of the place is before that part.
+    /// A place that was of an earlier region with the same key, whose memory this one has got, may reach beyond either end.
+    pub fn part_inside(&self, piece: &Piece) -> Option<(Range<usize>, usize)> {
+        if !self.access.contains(Access::REMOTE_WRITE) {
+            return None;
+        }
+        let end = piece.offset.checked_add(piece.length as u64)?.min(self.base + self.layout.size() as u64);
+        let start = piece.offset.max(self.base);
+        let at = |address: u64| usize::try_from(address - self.base).ok();
+        let range = at(start)?..at(end.max(start))?;
+        let cut = usize::try_from(start - piece.offset).ok()?;
+        (!range.is_empty()).then_some((range, cut))
+    }
+
     /// What the byte at `at` held at first.
     pub fn initial(&self, at: usize) -> u8 {
         if self.layout.fixed().contains(&at) {

@@ -247,6 +247,9 @@ impl Model {
                 if piece.key == this.key {
                     if let Ok(start) = this.resolve(piece, Access::REMOTE_WRITE) {
                         strokes.push(Stroke { op, range: start..start + piece.length, from, certain });
+                    } else if let Some((range, cut)) = this.part_inside(piece) {
+                        // Refused, and yet what of its packets lies inside may have been placed (protocol.md, section 7).
+                        strokes.push(Stroke { op, range, from: from + cut, certain: false });
                     }
                 }
                 from += piece.length;

@@ -197,6 +197,11 @@ impl Node {
         self.net.borrow().queues[&self.address].len()
     }
 
+    /// Bytes of them.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.net.borrow().queues[&self.address].iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     pub(crate) fn time_passes(&self, micros: u64) {
         self.net.borrow_mut().now_ns += micros * 1000;
     }

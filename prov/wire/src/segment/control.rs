@@ -7,6 +7,7 @@
 //!     NACK   0  u8 4    1  3 zero     4  u32 message id     8  u16 index    10  u16 code
 //!     DONE   0  u8 5    1  3 zero     4  u32 message id
 //!     VOID   0  u8 6    1  3 zero     4  u32 message id
+//!     GRANT  0  u8 7    1  3 zero     4  u32 message id     8  u32 STag     12  u64 length     20  u64 granted
 //! ```
 
 use super::fixed;
@@ -19,6 +20,7 @@ const NOP: u8 = 3;
 const NACK: u8 = 4;
 const DONE: u8 = 5;
 const VOID: u8 = 6;
+const GRANT: u8 = 7;
 
 mod field {
     pub(super) const TYPE: usize = 0;
@@ -36,6 +38,8 @@ mod field {
     pub(super) const NACK_END: usize = 12;
     pub(super) const DONE_END: usize = 8;
     pub(super) const VOID_END: usize = 8;
+    pub(super) const GRANTED: usize = 20;
+    pub(super) const GRANT_END: usize = 28;
 }
 
 const _: () = assert!(Control::CTS_LENGTH == field::CTS_END);
@@ -44,6 +48,7 @@ const _: () = assert!(Control::NOP_LENGTH == field::NOP_END);
 const _: () = assert!(Control::NACK_LENGTH == field::NACK_END);
 const _: () = assert!(Control::DONE_LENGTH == field::DONE_END);
 const _: () = assert!(Control::VOID_LENGTH == field::VOID_END);
+const _: () = assert!(Control::GRANT_LENGTH == field::GRANT_END);
 
 /// A control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +90,17 @@ pub enum Control {
         /// The initiator's name for the operation.
         message_id: u32,
     },
+    /// As CTS, but only the first `granted` bytes may be sent by now. The same with more bytes follows.
+    Grant {
+        /// The sender's name for the message.
+        message_id: u32,
+        /// Where to write.
+        stag: u32,
+        /// How many bytes are wanted in all: the same in every grant of the message.
+        length: u64,
+        /// How many of them may be sent.
+        granted: u64,
+    },
 }
 
 impl Control {
@@ -100,6 +116,8 @@ impl Control {
     pub const DONE_LENGTH: usize = 8;
     /// Bytes of a VOID.
     pub const VOID_LENGTH: usize = 8;
+    /// Bytes of a GRANT.
+    pub const GRANT_LENGTH: usize = 28;
 
     /// Code of a NACK: no memory has this key.
     pub const NACK_UNKNOWN_KEY: u16 = 1;
@@ -119,6 +137,7 @@ impl Control {
             Self::Nack { .. } => Self::NACK_LENGTH,
             Self::Done { .. } => Self::DONE_LENGTH,
             Self::Void { .. } => Self::VOID_LENGTH,
+            Self::Grant { .. } => Self::GRANT_LENGTH,
         }
     }
 
@@ -171,6 +190,16 @@ impl Control {
                 put(out, field::MESSAGE_ID, message_id.to_be_bytes());
                 Self::VOID_LENGTH
             }
+            Self::Grant { message_id, stag, length, granted } => {
+                let out = room::<{ Self::GRANT_LENGTH }>(out);
+                put(out, field::TYPE, [GRANT]);
+                put(out, field::ZERO, [0; 3]);
+                put(out, field::MESSAGE_ID, message_id.to_be_bytes());
+                put(out, field::CTS_STAG, stag.to_be_bytes());
+                put(out, field::CTS_LENGTH, length.to_be_bytes());
+                put(out, field::GRANTED, granted.to_be_bytes());
+                Self::GRANT_LENGTH
+            }
         }
     }
 
@@ -211,6 +240,15 @@ impl Control {
             Some(&VOID) => {
                 let head = fixed::<{ Self::VOID_LENGTH }>("VOID", bytes)?;
                 Ok(Self::Void { message_id: u32_at(head, field::MESSAGE_ID) })
+            }
+            Some(&GRANT) => {
+                let head = fixed::<{ Self::GRANT_LENGTH }>("GRANT", bytes)?;
+                Ok(Self::Grant {
+                    message_id: u32_at(head, field::MESSAGE_ID),
+                    stag: u32_at(head, field::CTS_STAG),
+                    length: u64_at(head, field::CTS_LENGTH),
+                    granted: u64_at(head, field::GRANTED),
+                })
             }
             Some(&code) => Err(Malformed::ControlType(code)),
             None => Err(Malformed::Short { header: "control message", need: Self::NOP_LENGTH, have: 0 }),

@@ -297,7 +297,7 @@ fn control_messages() {
     let head = "414d 00000000 00000004 00000000 00000000";
     let rnr = hex(&format!("{head} 02 000000 00000001 0001 0000"));
     refused(Segment::decode, &rnr, 18, "00", Malformed::ControlType(0));
-    refused(Segment::decode, &rnr, 18, "07", Malformed::ControlType(7));
+    refused(Segment::decode, &rnr, 18, "08", Malformed::ControlType(8));
     refused(Segment::decode, &rnr, 18, "ff", Malformed::ControlType(255));
     refused(Segment::decode, &rnr, 18, "03", Malformed::Trailing { header: "NOP", extra: 8 });
     refused(Segment::decode, &rnr, 18, "05", Malformed::Trailing { header: "DONE", extra: 4 });

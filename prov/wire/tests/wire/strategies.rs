@@ -251,6 +251,9 @@ fn without_payload() -> impl Strategy<Value = Segment> {
         })),
         u32s().prop_map(|message_id| Segment::Control(Control::Done { message_id })),
         u32s().prop_map(|message_id| Segment::Control(Control::Void { message_id })),
+        (u32s(), u32s(), u64s(), u64s()).prop_map(|(message_id, stag, length, granted)| {
+            Segment::Control(Control::Grant { message_id, stag, length, granted })
+        }),
         extended_reads().boxed(),
     ]
 }
