@@ -25,8 +25,13 @@ impl Key {
         Self(value)
     }
 
+    /// A small number that no other entry in use has.
+    pub(crate) fn place(self) -> u32 {
+        self.0 & INDEX_MASK
+    }
+
     fn index(self) -> usize {
-        (self.0 & INDEX_MASK) as usize
+        self.place() as usize
     }
 }
 
