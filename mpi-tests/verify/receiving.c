@@ -167,6 +167,36 @@ static void flood(void)
     free(requests);
 }
 
+/* Rank 1 takes what it did not expect from rank 0, the last tag first: what a message costs must not grow with their number. */
+static void unexpected_backwards(void)
+{
+    enum { MANY = 100000 };
+    int *largest_tag, found, count = MANY;
+    MPI(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &largest_tag, &found));
+    if (found && *largest_tag < count - 1)
+        count = *largest_tag + 1;
+    if (ranks < 2)
+        return;
+    int64_t *values = allocate((size_t)count * sizeof *values);
+    MPI_Request *requests = allocate((size_t)count * sizeof *requests);
+    for (int tag = 0; rank == 0 && tag < count; tag++) {
+        values[tag] = value_of((struct stream){0, 1, 80}, (size_t)tag);
+        MPI(MPI_Isend(&values[tag], 1, MPI_INT64_T, 1, tag, MPI_COMM_WORLD, &requests[tag]));
+    }
+    MPI(MPI_Barrier(MPI_COMM_WORLD));
+    for (int tag = count - 1; rank == 1 && tag >= 0; tag--) {
+        int64_t value = 0;
+        MPI_Status status;
+        MPI(MPI_Recv(&value, 1, MPI_INT64_T, 0, tag, MPI_COMM_WORLD, &status));
+        check_status(&status, 0, tag, sizeof value);
+        check_value(value, value_of((struct stream){0, 1, 80}, (size_t)tag), "a message taken last tag first");
+    }
+    if (rank == 0)
+        MPI(MPI_Waitall(count, requests, MPI_STATUSES_IGNORE));
+    free(values);
+    free(requests);
+}
+
 /* A message longer than its receive is an error there, nowhere else, and never writes beyond the buffer. */
 static void truncation(void)
 {
@@ -286,6 +316,13 @@ static void soup(void)
 }
 
 const struct test receiving_tests[] = {
-    {"any-source", any_source}, {"probes", probes}, {"other-order", other_order}, {"flood", flood},
-    {"truncation", truncation}, {"cancel", cancel}, {"soup", soup},               {NULL, NULL},
+    {"any-source", any_source},
+    {"probes", probes},
+    {"other-order", other_order},
+    {"flood", flood},
+    {"unexpected-backwards", unexpected_backwards},
+    {"truncation", truncation},
+    {"cancel", cancel},
+    {"soup", soup},
+    {NULL, NULL},
 };
