@@ -87,6 +87,34 @@ impl Pair {
         }
     }
 
+    /// Posts an empty receive at the second side for each tag.
+    fn post_many(&mut self, tags: impl Iterator<Item = u64>) {
+        let process = &mut self.sides[1];
+        for tag in tags {
+            let matching = Match { source: FiAddr::UNSPEC, tag: Some(TagMatch { tag, ignore: 1 << 60 }) };
+            let receive = RecvOp { matching, slices: &[], context: 1, flags: OpFlags::COMPLETION };
+            process.domain.recv(process.ep, &receive).expect("accepted");
+        }
+    }
+
+    /// Sends an empty message from the first side for each tag.
+    fn send_many(&mut self, tags: impl Iterator<Item = u64>) {
+        let process = &mut self.sides[0];
+        for tag in tags {
+            let destination = self.peers[0];
+            let flags = OpFlags::COMPLETION;
+            let send = SendOp { destination, slices: &[], tag: Some(tag), data: None, context: 2, flags };
+            process.domain.send(process.ep, &send).expect("accepted");
+        }
+    }
+
+    fn wait_for(&mut self, completions: usize) {
+        let mut left = completions;
+        while left > 0 {
+            left -= self.turn();
+        }
+    }
+
     /// Writes a region of the other side, or reads it, and waits for the end.
     fn access(&mut self, from: usize, kind: RmaKind, memory: &[UserSlice]) {
         let length = memory.iter().map(UserSlice::len).sum::<usize>() as u64;
@@ -250,6 +278,28 @@ fn eager_messages_allocate_nothing() {
 #[test]
 fn injected_messages_allocate_nothing() {
     assert_eq!(allocations(Faults::none(), 64, OpFlags::INJECT, 2_000), 0);
+}
+
+#[test]
+fn long_queues_allocate_nothing() {
+    const MANY: usize = 1_000;
+    const ROUNDS: usize = 20;
+    let tags = || 0..MANY as u64;
+    let mut pair = Pair::new(Faults::none());
+    let mut before = 0;
+    for round in 0..2 * ROUNDS {
+        if round == ROUNDS {
+            before = ALLOCATIONS.get();
+        }
+        pair.post_many(tags());
+        pair.send_many(tags().rev());
+        pair.wait_for(2 * MANY);
+        pair.send_many(tags());
+        pair.wait_for(MANY);
+        pair.post_many(tags().rev());
+        pair.wait_for(MANY);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
 #[test]
