@@ -90,12 +90,12 @@ impl Credits {
     }
 }
 
-/// The credit that lets a peer fill so many bytes of buffer: in small packets, or with less for the overhead of each in large ones.
+/// The credit that lets a peer fill so many bytes of buffer: in small packets, or in large ones, each of which may cost twice its bytes unless it comes in a train.
 fn credit_of(buffer: u32) -> Credit {
     let packets = (buffer / DATAGRAM_COST).min(rdgram_wire::WINDOW);
     Credit {
         packets: u16::try_from(packets).expect("at most the window"),
-        bytes: (buffer / 5 * 4).max(DATAGRAM_COST),
+        bytes: (buffer / 2).max(DATAGRAM_COST),
     }
 }
 
@@ -180,6 +180,6 @@ mod tests {
         }
         let credit = credit_of(credits.standing + credits.promised);
         assert_eq!(u32::from(credit.packets), rdgram_wire::WINDOW);
-        assert!(credit.bytes > 8 << 20);
+        assert!(credit.bytes > 7 << 20);
     }
 }
