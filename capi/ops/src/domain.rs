@@ -74,7 +74,8 @@ impl State {
     #[inline]
     pub(crate) fn may_skip_progress(&mut self) -> bool {
         self.reads += 1;
-        self.reads < READS_PER_PROGRESS
+        // The more endpoints, the more a look at all of them costs.
+        self.reads < READS_PER_PROGRESS * self.engine.endpoints_progressed().max(1)
     }
 }
 

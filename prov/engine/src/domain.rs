@@ -160,6 +160,9 @@ impl Shared {
 pub struct Domain<D> {
     shared: Shared,
     endpoints: Table<Endpoint<D>>,
+    /// A call since the last progress, or that one, left something to be sent.
+    holding: bool,
+    progressed: u32,
 }
 
 impl<D: Datapath> Default for Domain<D> {
@@ -178,7 +181,7 @@ impl<D: Datapath> Domain<D> {
             mrs: MrTable::default(),
             notices: Vec::new(),
         };
-        Self { shared, endpoints: Table(Vec::new()) }
+        Self { shared, endpoints: Table(Vec::new()), holding: false, progressed: 0 }
     }
 
     // ---- completion queues
@@ -324,7 +327,12 @@ impl<D: Datapath> Domain<D> {
 
     /// Whether something waits for nothing but the next [`Self::progress`] to be sent: the end of a burst, or what FI_MORE held back.
     pub fn is_holding(&self) -> bool {
-        self.endpoints.values().any(|endpoint| endpoint.core.may_send())
+        self.holding
+    }
+
+    /// How many endpoints the last [`Self::progress`] looked after: what it costs.
+    pub fn endpoints_progressed(&self) -> u32 {
+        self.progressed
     }
 
     /// Makes room for `count` more addresses at once: growing step by step leaves holes.
@@ -496,39 +504,47 @@ impl<D: Datapath> Domain<D> {
 
     // ---- operations
 
+    #[inline]
+    fn call<R>(&mut self, ep: EpId, call: impl FnOnce(&mut Endpoint<D>, &mut Shared) -> R) -> R {
+        let endpoint = self.endpoints.get_mut(ep.0);
+        let result = call(endpoint, &mut self.shared);
+        self.holding |= endpoint.core.may_send();
+        result
+    }
+
     /// Sends a message.
     pub fn send(&mut self, ep: EpId, op: &SendOp<'_>) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).send(op, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.send(op, shared))
     }
 
     /// Writes to or reads from a target's memory.
     pub fn rma(&mut self, ep: EpId, op: &RmaOp<'_>) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).rma(op, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.rma(op, shared))
     }
 
     /// Changes a target's memory atomically with respect to all other atomics of its domain.
     pub fn atomic(&mut self, ep: EpId, op: &AtomicArgs<'_>) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).atomic(op, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.atomic(op, shared))
     }
 
     /// Posts a receive.
     pub fn recv(&mut self, ep: EpId, op: &RecvOp<'_>) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).recv(op, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.recv(op, shared))
     }
 
     /// Progresses, then looks for a message: writes one completion, of [`Cause::NoMessage`] when there is none.
     pub fn peek(&mut self, ep: EpId, matching: Match, peek: Peek, context: usize) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).peek(matching, peek, context, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.peek(matching, peek, context, shared))
     }
 
     /// Receives the message that a peek with this context claimed.
     pub fn claim(&mut self, ep: EpId, context: usize, slices: &[UserSlice]) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).claim(context, slices, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.claim(context, slices, shared))
     }
 
     /// Drops the message that a peek with this context claimed, and completes with that context.
     pub fn claim_discard(&mut self, ep: EpId, context: usize) -> Result<(), SubmitError> {
-        self.endpoints.get_mut(ep.0).claim_discard(context, &mut self.shared)
+        self.call(ep, |endpoint, shared| endpoint.claim_discard(context, shared))
     }
 
     /// Cancels the posted receive with this context: [`SubmitError::NotFound`] when it is not posted (any more).
@@ -541,9 +557,13 @@ impl<D: Datapath> Domain<D> {
     /// Receives, times out, transmits and acknowledges, for every endpoint. True when anything happened.
     pub fn progress(&mut self) -> bool {
         let mut worked = false;
+        self.holding = false;
+        self.progressed = 0;
         for endpoint in self.endpoints.0.iter_mut().flatten() {
             if endpoint.core.state != State::Opened {
                 worked |= endpoint.progress(&mut self.shared);
+                self.holding |= endpoint.core.may_send();
+                self.progressed += 1;
             }
         }
         worked

@@ -5,12 +5,17 @@
 use core::ffi::CStr;
 use core::fmt;
 use core::ptr;
+use core::time::Duration;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::Mutex;
 
+use rdgram_engine::Instant;
 use rdgram_udp::Udp;
+
+use crate::clock;
 
 /// One address of one network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,9 +257,28 @@ pub fn source_for(destination: SocketAddr) -> io::Result<IpAddr> {
     Udp::route(destination).map(|route| route.source)
 }
 
+/// How long what was learnt about a route is taken for true: first contacts with many peers of one host come close together, and each question is five system calls.
+const ROUTE_LIFETIME: Duration = Duration::from_millis(100);
+
+/// The host asked about last, and what was learnt when.
+static LAST_ROUTE: Mutex<Option<(IpAddr, u16, Instant)>> = Mutex::new(None);
+
 /// Largest IP packet on the way to `destination` as far as this host knows; Ethernet's where there is no route.
 pub fn route_mtu(destination: SocketAddr) -> u16 {
-    Udp::route(destination).map_or(1500, |route| route.mtu)
+    let ask = || Udp::route(destination).map_or(1500, |route| route.mtu);
+    // A process that was forked while it was locked never sees it unlocked.
+    let Ok(mut last) = LAST_ROUTE.try_lock() else { return ask() };
+    let (host, now) = (destination.ip(), clock::now());
+    match *last {
+        Some((known, mtu, when)) if known == host && now.saturating_duration_since(when) < ROUTE_LIFETIME => {
+            mtu
+        }
+        _ => {
+            let mtu = ask();
+            *last = Some((host, mtu, now));
+            mtu
+        }
+    }
 }
 
 #[cfg(test)]
