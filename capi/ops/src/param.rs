@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
-use rdgram_engine::EpConfig;
+use rdgram_engine::{Direct, EpConfig};
 use rdgram_sys as sys;
 
 use crate::{log, provider};
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) full_integrity: bool,
     /// Small messages to one peer share datagrams.
     pub(crate) aggregation: bool,
+    /// Whether the kernel puts payload straight to its final address.
+    pub(crate) direct: Direct,
     /// Hand the kernel trains of datagrams (GSO).
     pub(crate) segmentation: bool,
     /// Let the kernel hand over trains of datagrams (GRO).
@@ -74,6 +76,7 @@ impl Default for Settings {
             memory_ceiling: engine.memory_ceiling,
             full_integrity: engine.full_integrity,
             aggregation: engine.bundles,
+            direct: engine.direct,
             segmentation: true,
             coalescing: true,
             linger: Duration::from_secs(15 * 60),
@@ -188,6 +191,22 @@ const PARAMETERS: &[Parameter] = &[
                which are held until it is full or the application makes progress",
         default: |settings| u8::from(settings.aggregation).to_string(),
         take: |settings, text| put(&mut settings.aggregation, switch(text)),
+    },
+    Parameter {
+        name: c"direct",
+        accepts: "auto, off or force",
+        help: "Let the kernel put payload straight to the application's memory where it can be predicted. \
+               auto: where segments are long (large MTUs); force: always, which is for tests",
+        default: |_| "auto".to_owned(),
+        take: |settings, text| {
+            let direct = match text {
+                "auto" => Some(Direct::Auto),
+                "off" => Some(Direct::Off),
+                "force" => Some(Direct::Force),
+                _ => None,
+            };
+            put(&mut settings.direct, direct)
+        },
     },
     Parameter {
         name: c"gso",
@@ -395,6 +414,9 @@ mod tests {
             ("memory_ceiling", "512m", Settings { memory_ceiling: 512 << 20, ..defaults.clone() }),
             ("integrity", "full", Settings { full_integrity: true, ..defaults.clone() }),
             ("aggregate", "0", Settings { aggregation: false, ..defaults.clone() }),
+            ("direct", "auto", defaults.clone()),
+            ("direct", "off", Settings { direct: Direct::Off, ..defaults.clone() }),
+            ("direct", "force", Settings { direct: Direct::Force, ..defaults.clone() }),
             ("gso", "off", Settings { segmentation: false, ..defaults.clone() }),
             ("gro", "0", Settings { coalescing: false, ..defaults.clone() }),
             ("linger", "0", Settings { linger: Duration::ZERO, ..defaults.clone() }),
@@ -430,6 +452,7 @@ mod tests {
             ("memory_ceiling", "none"),
             ("integrity", "payload"),
             ("aggregate", "burst"),
+            ("direct", "1"),
             ("gso", "2"),
             ("linger", "1h"),
             ("progress", "thread"),

@@ -9,6 +9,7 @@ use core::time::Duration;
 use rdgram_proto::Instant;
 
 use crate::mem::UserSlice;
+use crate::plan::{Plan, Scattered};
 
 /// Bytes set aside for the headers of one datagram: LLP 40 + SYN 64 + DDP 18 + extension 32, or the largest acknowledgement (244).
 pub const HEADER_MAX: usize = 256;
@@ -218,6 +219,10 @@ pub trait Datapath {
 
     /// Receives one batch without blocking, calling `sink` for each datagram in order.
     fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received;
+
+    /// Receives one datagram or train without blocking, scattered as `plan` says, whatever it turns out to be. `sink` is called once at most.
+    /// Nothing received and yet not drained: what came is lost, because the plan has a target that is no memory.
+    fn receive_scattered(&mut self, plan: &Plan, sink: &mut dyn FnMut(Scattered<'_>)) -> Received;
 
     /// Sends a batch without blocking.
     fn transmit(&mut self, batch: &TxBatch) -> Transmitted;

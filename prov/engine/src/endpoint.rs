@@ -12,6 +12,7 @@ use crate::count_line::CountLine;
 use crate::cq::Entry;
 use crate::credit::Credits;
 use crate::datapath::{Datapath, TxBatch};
+use crate::direct::Predictor;
 use crate::domain::Shared;
 use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
 use crate::grants::Grants;
@@ -104,6 +105,7 @@ pub(crate) struct Core {
     pub(crate) timed: Vec<PeerId>,
     pub(crate) watch: Watch,
     pub(crate) notices: Notices,
+    pub(crate) predictor: Predictor,
     pub(crate) batch: TxBatch,
     /// Peer and PSN of each datagram of the batch; the PSN only for those that the transport retransmits.
     pub(crate) batch_owners: Vec<(PeerId, Option<Psn>)>,
@@ -149,6 +151,7 @@ impl Core {
             timed: Vec::new(),
             watch: Watch::default(),
             notices: Notices::default(),
+            predictor: Predictor::default(),
             batch: TxBatch::new(TX_BATCH),
             batch_owners: Vec::with_capacity(TX_BATCH),
             blocked: false,

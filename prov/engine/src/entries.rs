@@ -83,6 +83,8 @@ pub(crate) struct TxEntry {
     pub(crate) atomic: AtomicCode,
     /// Bytes of the answer that came.
     pub(crate) received: u64,
+    /// End of the furthest byte of the answer that was placed.
+    pub(crate) placed_end: u64,
     /// The answer is complete.
     pub(crate) answered: bool,
     /// The region that a response reads.
@@ -330,6 +332,8 @@ pub(crate) struct RxEntry {
     /// Bytes received: of the eager payload, or after CTS of the granted one.
     pub(crate) received: u64,
     pub(crate) grant: Grant,
+    /// End of the furthest byte of the granted payload that was placed.
+    pub(crate) placed_end: u64,
     /// Eager payload that came before the match.
     pub(crate) staging: Option<Box<[u8]>>,
     pub(crate) target: Option<Target>,

@@ -139,6 +139,15 @@ pub(crate) fn parts(
     }
 }
 
+/// The first of [`parts`]: what of a range lies in one piece.
+pub(crate) fn first_part(slices: &[UserSlice], offset: usize, length: usize) -> UserSlice {
+    let mut first = None;
+    parts(slices, offset, length, |part| {
+        first.get_or_insert(part);
+    });
+    first.unwrap_or(UserSlice::empty())
+}
+
 /// Copies `length` bytes from the start of `from` to `to` at `offset`, both lists of the application's slices.
 pub(crate) fn copy(from: &[UserSlice], to: &[UserSlice], offset: usize, length: usize) {
     move_range(from, 0, to, offset, length);

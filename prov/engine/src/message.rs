@@ -4,6 +4,7 @@ use rdgram_proto::{Defect, planted};
 use rdgram_wire::{Bundle, Control, Segment, Start};
 
 use crate::cq::Entry;
+use crate::direct::{Placement, Stream};
 use crate::domain::Shared;
 use crate::endpoint::{Claimed, Core};
 use crate::entries::{RxStage, Target, TxStage};
@@ -241,6 +242,7 @@ impl Core {
         }
         if self.rxs[key].remote {
             self.ask_for(key, shared);
+            self.expect(Stream::Granted(key));
         }
     }
 
@@ -327,7 +329,7 @@ impl Core {
         peer: PeerId,
         key: Key,
         offset: u64,
-        payload: &[u8],
+        payload: Placement<'_>,
         shared: &mut Shared,
     ) {
         let Some(rx) =
@@ -342,12 +344,18 @@ impl Core {
             self.stats.rx_malformed += 1;
             return;
         }
+        let (end, whole) = (offset + payload.len() as u64, rx.wanted());
+        let furthest = end > rx.placed_end;
+        rx.placed_end = rx.placed_end.max(end);
         let offset = usize::try_from(offset).expect("below wanted, which fits the buffer");
         rx.received += payload.len() as u64;
         self.grants.on_data(&mut rx.grant, payload.len() as u64, rx.received);
-        if !(planted(Defect::AckBeforePlacement) && rx.is_whole()) {
-            mem::scatter(&self.posts[target.posted].slices, target.base + offset, payload);
+        if let (Placement::Bounced(bytes), false) =
+            (payload, planted(Defect::AckBeforePlacement) && rx.is_whole())
+        {
+            mem::scatter(&self.posts[target.posted].slices, target.base + offset, bytes);
         }
+        self.note_placed(Stream::Granted(key), payload, end, whole, furthest);
         if self.rxs[key].is_whole() {
             self.finish_rx(key, shared);
         }

@@ -1,10 +1,11 @@
 //! The one loop: receive, learn of errors, time out, transmit, acknowledge.
 
-use rdgram_proto::{AckNeed, Instant};
+use rdgram_proto::{AckNeed, Instant, Moment};
 
-use crate::datapath::{Datapath, PathError, Sleep};
+use crate::datapath::{Datapath, PathError, Received, Sleep};
 use crate::domain::Shared;
 use crate::endpoint::{Core, Endpoint};
+use crate::plan::Scattered;
 
 /// Batches received in one progress call before others have their turn.
 const RX_BATCHES_MAX: usize = 4;
@@ -22,8 +23,7 @@ impl<D: Datapath> Endpoint<D> {
         let mut received = 0;
         let mut drained = false;
         for _ in 0..RX_BATCHES_MAX {
-            let core = &mut self.core;
-            let batch = self.datapath.receive(&mut |datagram| core.on_datagram(at, &datagram, shared));
+            let batch = self.receive(at, shared);
             received += batch.datagrams;
             drained = batch.drained;
             if batch.overflowed {
@@ -52,6 +52,24 @@ impl<D: Datapath> Endpoint<D> {
         }
         let acknowledged = self.core.acknowledge(&mut self.datapath, at, received == 0 && drained, shared);
         received > 0 || errors || sent || acknowledged
+    }
+
+    /// One receive call, with a plan when there is something to predict.
+    fn receive(&mut self, at: Moment, shared: &mut Shared) -> Received {
+        let core = &mut self.core;
+        if let Some(guess) = core.guess() {
+            let sink = &mut |train: Scattered<'_>| core.on_scattered(at, &guess, train, shared);
+            let batch = self.datapath.receive_scattered(guess.plan(), sink);
+            core.forget_guess(guess);
+            if batch.datagrams == 0 && !batch.drained {
+                // It comes again: soon without a plan, and then the application gets the fault that is its own.
+                core.predictor.on_planned(0, usize::MAX);
+            }
+            return batch;
+        }
+        let batch = self.datapath.receive(&mut |datagram| core.on_datagram(at, &datagram, shared));
+        core.predictor.on_unplanned(batch.datagrams);
+        batch
     }
 
     fn on_error(&mut self, now: Instant, error: &PathError, shared: &mut Shared) {

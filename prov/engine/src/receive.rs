@@ -7,6 +7,7 @@ use rdgram_wire::{Body, Bundle, Control, Flags, Kind, Llp, Malformed, Packet, Re
 
 use crate::atomic::execute_duplicate;
 use crate::datapath::{Datagram, PathError, PathErrorKind};
+use crate::direct::Placement;
 use crate::domain::Shared;
 use crate::endpoint::{Core, State};
 use crate::entries::{Token, TxStage};
@@ -28,12 +29,24 @@ impl Core {
             self.stats.rx_integrity += 1;
             return;
         }
+        self.on_intact(at, datagram, &packet, None, shared);
+    }
+
+    /// Handles a datagram whose headers hold; `direct`: the bytes of its payload, when they lie at their final address already.
+    pub(crate) fn on_intact(
+        &mut self,
+        at: Moment,
+        datagram: &Datagram<'_>,
+        packet: &Packet<'_>,
+        direct: Option<usize>,
+        shared: &mut Shared,
+    ) {
         self.notices.note_version_spoken(datagram.source);
         if let Body::Reset(reset) = &packet.body {
             return self.on_reset(at, datagram.source, reset, shared);
         }
-        let Some(peer) = self.find_context(at, datagram, &packet, shared) else { return };
-        self.on_packet(at, peer, &packet, datagram, shared);
+        let Some(peer) = self.find_context(at, datagram, packet, shared) else { return };
+        self.on_packet(at, peer, packet, datagram, direct, shared);
         self.drain_events(peer, shared);
         self.note_context(peer);
         let entry = self.peer(peer);
@@ -100,6 +113,7 @@ impl Core {
         peer: PeerId,
         packet: &Packet<'_>,
         datagram: &Datagram<'_>,
+        direct: Option<usize>,
         shared: &mut Shared,
     ) {
         let Some(context) = self.context_mut(peer) else { return };
@@ -108,7 +122,8 @@ impl Core {
         match (verdict, &packet.body) {
             (Verdict::Accept, Body::Data { segment, payload }) => {
                 self.note_sender(peer);
-                self.place(peer, segment, payload, shared);
+                let placement = direct.map_or(Placement::Bounced(payload), Placement::Direct);
+                self.place(peer, segment, placement, shared);
             }
             (Verdict::Accept, Body::Bundle(bundle)) => {
                 self.note_sender(peer);
@@ -138,27 +153,28 @@ impl Core {
         let placed = if planted(Defect::BundleTailLost) { bundle.items().count() - 1 } else { usize::MAX };
         for item in bundle.items().take(placed) {
             match item {
-                Ok((segment, payload)) => self.place(peer, &segment, payload, shared),
+                Ok((segment, payload)) => self.place(peer, &segment, Placement::Bounced(payload), shared),
                 Err(_) => self.stats.rx_malformed += 1,
             }
         }
     }
 
     /// Places an accepted segment. What names nothing of ours is dropped: its PSN stays accepted.
-    fn place(&mut self, peer: PeerId, segment: &Segment, payload: &[u8], shared: &mut Shared) {
+    fn place(&mut self, peer: PeerId, segment: &Segment, placement: Placement<'_>, shared: &mut Shared) {
         if self.state == State::Closing && !matches!(segment, Segment::Control(_)) {
             return self.turn_away(peer, segment);
         }
+        let payload = placement.bounced();
         match *segment {
             Segment::ExtendedSend { .. } => self.on_send_segment(peer, segment, payload, shared),
             Segment::Write { stag, offset, .. } => {
-                self.on_granted_data(peer, Key::from_wire(stag), offset, payload, shared)
+                self.on_granted_data(peer, Key::from_wire(stag), offset, placement, shared)
             }
             Segment::ExtendedWrite { .. } => self.on_rma_write(peer, segment, payload, shared),
             Segment::ExtendedRead { .. } => self.on_rma_read(peer, segment, shared),
             Segment::ExtendedAtomic { .. } => self.on_atomic(peer, segment, payload, shared),
             Segment::ReadResponse { stag, offset, .. } => {
-                self.on_response(peer, Key::from_wire(stag), offset, payload, shared);
+                self.on_response(peer, Key::from_wire(stag), offset, placement, shared);
             }
             Segment::Control(control) => self.on_control(peer, control, shared),
             _ => self.stats.rx_malformed += 1,
@@ -345,7 +361,7 @@ fn cause_of(death: Death) -> Cause {
 }
 
 /// CRC32C of the headers, or of everything with FULL, with the integrity field taken as zero.
-fn integrity_holds(bytes: &[u8], packet: &Packet<'_>) -> bool {
+pub(crate) fn integrity_holds(bytes: &[u8], packet: &Packet<'_>) -> bool {
     let covered = if packet.llp.flags.contains(Flags::FULL) { bytes.len() } else { packet.headers };
     let (Some(mut head), Some(after)) =
         (bytes.first_chunk::<{ Llp::LENGTH }>().copied(), bytes.get(Llp::LENGTH..covered))

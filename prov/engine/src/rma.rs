@@ -7,6 +7,7 @@ use rdgram_proto::{Defect, planted};
 use rdgram_wire::{Control, Segment};
 
 use crate::datapath::Datapath;
+use crate::direct::{Placement, Stream};
 use crate::domain::{Access, Shared};
 use crate::endpoint::{Core, Endpoint};
 use crate::entries::{TxEntry, TxKind, TxStage};
@@ -46,6 +47,9 @@ impl<D: Datapath> Endpoint<D> {
         let now = self.datapath.now();
         core.ensure_context(peer, now);
         core.line_up(key, peer);
+        if op.kind == RmaKind::Read {
+            core.expect(Stream::Answer(key));
+        }
         core.report_early(key, shared);
         if !op.flags.contains(OpFlags::MORE) {
             let at = core.moment(now);
@@ -396,7 +400,7 @@ impl Core {
         peer: PeerId,
         key: Key,
         offset: u64,
-        payload: &[u8],
+        payload: Placement<'_>,
         shared: &mut Shared,
     ) {
         let awaits = |tx: &&mut TxEntry| {
@@ -414,10 +418,16 @@ impl Core {
             self.stats.rx_malformed += 1;
             return;
         }
-        mem::scatter(&tx.sink, usize::try_from(offset).expect("below the length of a buffer"), payload);
+        if let Placement::Bounced(bytes) = payload {
+            mem::scatter(&tx.sink, usize::try_from(offset).expect("below the length of a buffer"), bytes);
+        }
         tx.received += length;
+        let (end, whole) = (offset + length, tx.length);
+        let furthest = end > tx.placed_end;
+        tx.placed_end = tx.placed_end.max(end);
         tx.answered = tx.received == tx.length
             || (planted(Defect::ReadDoneAtLastPacket) && offset + length == tx.length);
+        self.note_placed(Stream::Answer(key), payload, end, whole, furthest);
         self.finish_tx_if_done(key, shared);
     }
 

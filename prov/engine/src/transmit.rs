@@ -21,7 +21,7 @@ fn prefix(syn: bool) -> usize {
 /// Writes longer than this do not hold up what is behind them, bytes.
 const LONG_WRITE: u64 = 16 << 10;
 /// After this many bytes the next long operation has its turn.
-const TURN: u64 = 64 << 10;
+pub(crate) const TURN: u64 = 64 << 10;
 
 /// Why filling the batch from a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

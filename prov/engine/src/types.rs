@@ -407,6 +407,18 @@ bitflags! {
     }
 }
 
+/// Whether the datapath puts payload that can be predicted straight to its final address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direct {
+    /// Where segments are so large that it pays.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Wherever it is possible: for tests.
+    Force,
+}
+
 /// How an endpoint is made.
 #[derive(Clone, Debug)]
 pub struct EpConfig {
@@ -430,6 +442,8 @@ pub struct EpConfig {
     pub bundles: bool,
     /// Sends of a burst are held back for that, until the next progress call at the latest. Not for an application that leaves progress to a thread.
     pub hold_bursts: bool,
+    /// Whether the datapath puts payload straight to its final address.
+    pub direct: Direct,
     /// What comes from a sender that is not in the address vector completes in [`Cause::NoAddress`], with the sender's name (FI_SOURCE_ERR).
     pub source_errors: bool,
     /// Transport parameters.
@@ -449,6 +463,7 @@ impl Default for EpConfig {
             full_integrity: false,
             bundles: true,
             hold_bursts: true,
+            direct: Direct::Auto,
             source_errors: false,
             transport: rdgram_proto::Config::default(),
         }
@@ -462,6 +477,7 @@ pub const ATOMIC_MAX: usize = 512;
 pub const IOV_LIMIT: usize = 32;
 
 /// Counters of an endpoint, for `FI_RDGRAM_STATS` and tests. All count from enable.
+/// `rx_placed_bytes` are those of granted messages and of answers to reads, `rx_direct_bytes` those among them that no copy was needed for.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each name says what it counts")]
 pub struct Stats {
@@ -487,6 +503,10 @@ pub struct Stats {
     pub unexpected_bytes_max: u64,
     pub refused_messages: u64,
     pub peers_dead: u64,
+    pub rx_placed_bytes: u64,
+    pub rx_direct_bytes: u64,
+    pub rx_plans: u64,
+    pub rx_plans_wrong: u64,
 }
 
 impl fmt::Debug for Stats {
@@ -500,7 +520,7 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 20] {
+    pub fn rows(&self) -> [(&'static str, u64); 24] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
@@ -522,6 +542,10 @@ impl Stats {
             ("unexpected_bytes_max", self.unexpected_bytes_max),
             ("refused_messages", self.refused_messages),
             ("peers_dead", self.peers_dead),
+            ("rx_placed_bytes", self.rx_placed_bytes),
+            ("rx_direct_bytes", self.rx_direct_bytes),
+            ("rx_plans", self.rx_plans),
+            ("rx_plans_wrong", self.rx_plans_wrong),
         ]
     }
 }

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rdgram_engine::{
-    Datagram, Datapath, Instant, PathError, PathErrorKind, Received, Transmitted, TxBatch, TxPacket, TxStop,
+    Datagram, Datapath, Instant, PathError, PathErrorKind, Plan, Received, Scattered, Transmitted, TxBatch,
+    TxPacket, TxStop,
 };
 use rdgram_udp::{NetworkErrorKind, Packets, Pieces, Shape, Stop, Udp};
 
@@ -81,6 +82,26 @@ unsafe impl Packets for Batch<'_> {
     }
 }
 
+/// The engine's plan, as the socket layer sees it.
+struct Targets<'a>(&'a Plan);
+
+// SAFETY: targets are buffers of operations that have not completed (the promise of `UserSlice::new`), and none can
+// complete before the engine, in the sink, handles what was received.
+unsafe impl rdgram_udp::Plan for Targets<'_> {
+    fn header(&self) -> usize {
+        Plan::HEADER
+    }
+
+    fn count(&self) -> usize {
+        self.0.targets().len()
+    }
+
+    fn target(&self, index: usize) -> (*mut u8, usize) {
+        let target = self.0.targets()[index];
+        (target.address(), target.len())
+    }
+}
+
 impl Datapath for HostDatapath {
     fn now(&self) -> Instant {
         clock::now()
@@ -104,6 +125,20 @@ impl Datapath for HostDatapath {
                 source: datagram.source,
                 bytes: datagram.bytes,
                 congestion_experienced: datagram.congestion_experienced,
+            });
+        });
+        Received { datagrams: received.datagrams, drained: received.drained, overflowed: received.overflowed }
+    }
+
+    fn receive_scattered(&mut self, plan: &Plan, sink: &mut dyn FnMut(Scattered<'_>)) -> Received {
+        let received = self.udp.receive_scattered(&Targets(plan), &mut |train| {
+            sink(Scattered {
+                source: train.source,
+                congestion_experienced: train.congestion_experienced,
+                segment: train.segment,
+                length: train.length,
+                headers: train.headers,
+                bounce: train.bounce,
             });
         });
         Received { datagrams: received.datagrams, drained: received.drained, overflowed: received.overflowed }

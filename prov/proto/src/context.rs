@@ -86,6 +86,8 @@ pub struct Context<T, C = TolerantAimd> {
     fruitless: u32,
     /// The tail was probed since the last progress.
     tail_probed: bool,
+    /// The last probe was answered: the peer is not away, and what it does not acknowledge was lost.
+    answered: bool,
     /// Timeouts went on until the last progress: losses found now are persistent congestion.
     persistent: bool,
     /// The oldest packet is to be sent once, whatever the windows say.
@@ -154,6 +156,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             backoff: 0,
             fruitless: 0,
             tail_probed: false,
+            answered: false,
             persistent: false,
             probe_due: false,
             confirm_due: None,

@@ -77,11 +77,15 @@ pub enum Defect {
     GrantShrinks,
     /// Engine: what is granted to a sender that ended stays counted.
     GrantLeak,
+    /// Engine: what comes next is received over bytes that were placed already.
+    DirectAfterPlaced,
+    /// Engine: payload is taken for directly placed although it belongs elsewhere in its transfer.
+    DirectUnchecked,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -118,6 +122,8 @@ impl Defect {
         Self::LostGrant,
         Self::GrantShrinks,
         Self::GrantLeak,
+        Self::DirectAfterPlaced,
+        Self::DirectUnchecked,
     ];
 }
 

@@ -7,6 +7,7 @@
 //! - `socket`: opening, binding, options
 //! - `tx`: sending, one system call for many datagrams; trains of equal size go as one (UDP_SEGMENT)
 //! - `rx`: receiving, trains split again (UDP_GRO)
+//! - `scatter`: receiving straight to where the caller wants it
 //! - `errors`: the socket's error queue
 //! - `route`: what the host knows about the way to an address
 //! - `control`, `name`: ancillary data and socket addresses as the kernel lays them out
@@ -16,6 +17,7 @@ mod errors;
 mod name;
 mod route;
 mod rx;
+mod scatter;
 mod socket;
 mod tx;
 
@@ -26,6 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub use errors::{NetworkError, NetworkErrorKind};
 pub use route::Route;
 pub use rx::{Datagram, Received};
+pub use scatter::{Plan, Scattered};
 pub use socket::Options;
 pub use tx::{Packets, Pieces, Sent, Shape, Stop};
 
@@ -90,6 +93,11 @@ impl Udp {
     /// Receives one batch without blocking: one system call. `sink` sees each datagram, in order.
     pub fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received {
         self.receiver.receive(&self.socket, &mut self.errors, sink)
+    }
+
+    /// Receives one datagram or train without blocking, scattered as `plan` says: one system call. `sink` sees it, unless there is none.
+    pub fn receive_scattered<P: Plan>(&mut self, plan: &P, sink: &mut dyn FnMut(Scattered<'_>)) -> Received {
+        self.receiver.receive_scattered(&self.socket, &mut self.errors, plan, sink)
     }
 
     /// The next report about an earlier datagram. Free unless a send or receive call found a hint at one.

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use crate::control::Control;
 use crate::errors::ErrorQueue;
 use crate::name::{NAME_MAX, Name};
+use crate::scatter::{Plan, Scattered, Scatterer};
 use crate::socket::{Socket, errno};
 
 /// One received datagram.
@@ -35,7 +36,7 @@ pub struct Received {
 }
 
 /// Largest train: what the length field of an IP packet can say.
-const BUFFER_SIZE: usize = 1 << 16;
+pub(crate) const BUFFER_SIZE: usize = 1 << 16;
 
 /// Buffers: each takes a datagram or a train. Few, because a train fills the cache already.
 const BUFFERS: usize = 8;
@@ -63,14 +64,66 @@ pub(crate) struct Receiver {
     prepared: usize,
     /// Drops that the socket has counted so far, as a datagram told: modulo 2^32.
     drops: u32,
+    scatterer: Scatterer,
 }
 
 /// What the kernel fills beside the payload.
 #[derive(Clone, Copy)]
-struct Slot {
+pub(crate) struct Slot {
     name: Name,
     control: Control,
     iovec: libc::iovec,
+}
+
+impl Slot {
+    pub(crate) fn new() -> Self {
+        Self {
+            name: Name::empty(),
+            control: Control::new(),
+            iovec: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
+        }
+    }
+
+    /// A header whose name and ancillary data are this slot's, without a piece.
+    pub(crate) fn header(&mut self) -> libc::msghdr {
+        // SAFETY: a `msghdr` is plain data, for which zero is a valid value.
+        let mut header: libc::msghdr = unsafe { core::mem::zeroed() };
+        header.msg_name = ptr::from_mut(&mut self.name).cast();
+        header.msg_namelen = NAME_MAX;
+        header.msg_control = ptr::from_mut(&mut self.control).cast();
+        header.msg_controllen = self.control.0.len();
+        header
+    }
+
+    /// What the kernel said beside the payload, in so many bytes of ancillary data.
+    fn ancillary(&self, length: usize) -> Ancillary {
+        let mut said = Ancillary::default();
+        for message in self.control.messages(length) {
+            match (message.level, message.kind) {
+                (libc::SOL_UDP, libc::UDP_GRO) => said.segment = message.word(0) as usize,
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => said.drops = Some(message.word(0)),
+                // One byte over IPv4, an int over IPv6.
+                (libc::IPPROTO_IP, libc::IP_TOS) => {
+                    said.congestion_experienced = marked(u32::from(message.byte(0)));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    said.congestion_experienced = marked(message.word(0));
+                }
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+/// Ancillary data of a datagram or train.
+#[derive(Clone, Copy, Default)]
+struct Ancillary {
+    /// The segment size of a train; 0: it is none.
+    segment: usize,
+    congestion_experienced: bool,
+    /// Drops that the socket has counted, when there were any.
+    drops: Option<u32>,
 }
 
 // SAFETY: the pointers in slots and headers lead into this value's own boxes, or are stale between calls.
@@ -86,21 +139,17 @@ impl fmt::Debug for Receiver {
 
 impl Receiver {
     pub(crate) fn new() -> Self {
-        let slot = Slot {
-            name: Name::empty(),
-            control: Control::new(),
-            iovec: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
-        };
         // SAFETY: an `mmsghdr` is plain data, for which zero is a valid value.
         let header: libc::mmsghdr = unsafe { core::mem::zeroed() };
         Self {
             bytes: vec![0; BUFFERS * BUFFER_SIZE].into_boxed_slice(),
-            slots: Box::new([slot; BUFFERS]),
+            slots: Box::new([Slot::new(); BUFFERS]),
             headers: Box::new([header; BUFFERS]),
             offer: BUFFERS_QUIET,
             filled: false,
             prepared: 0,
             drops: 0,
+            scatterer: Scatterer::new(),
         }
     }
 
@@ -125,22 +174,40 @@ impl Receiver {
         Received { datagrams, drained: count < offer, overflowed: drops != self.drops }
     }
 
+    /// Receives one datagram or train as `plan` says.
+    pub(crate) fn receive_scattered<P: Plan>(
+        &mut self,
+        socket: &Socket,
+        errors: &mut ErrorQueue,
+        plan: &P,
+        sink: &mut dyn FnMut(Scattered<'_>),
+    ) -> Received {
+        // What is prepared points into the bytes that are lent here.
+        self.prepared = 0;
+        let bounce = &mut self.bytes[..BUFFER_SIZE];
+        let Some((length, control)) = persist(errors, || self.scatterer.call(socket, plan, bounce)) else {
+            return Received { datagrams: 0, drained: errno() != libc::EFAULT, overflowed: false };
+        };
+        let (slot, headers) = self.scatterer.filled();
+        let Some(source) = slot.name.address() else {
+            return Received { datagrams: 0, drained: false, overflowed: false };
+        };
+        let Ancillary { segment, congestion_experienced, drops } = slot.ancillary(control);
+        let overflowed = drops.is_some_and(|drops| core::mem::replace(&mut self.drops, drops) != drops);
+        let datagrams = if segment == 0 { 1 } else { length.div_ceil(segment).max(1) };
+        sink(Scattered { source, congestion_experienced, segment, length, headers, bounce });
+        Received { datagrams, drained: false, overflowed }
+    }
+
     /// One system call into the first `offer` buffers; how many of them it filled.
     fn fill(&mut self, socket: &Socket, errors: &mut ErrorQueue, offer: usize) -> usize {
-        for _ in 0..HINTS_MAX {
+        persist(errors, || {
             self.prepare(offer);
-            if let Ok(count) = usize::try_from(self.call(socket, offer)) {
-                self.prepared = 0;
-                return count;
-            }
-            match errno() {
-                libc::EINTR => {}
-                libc::EAGAIN => return 0,
-                // What else a receive call reports is the errno of an ICMP report, or a passing lack of memory.
-                _ => errors.hint(),
-            }
-        }
-        0
+            let count = usize::try_from(self.call(socket, offer)).ok()?;
+            self.prepared = 0;
+            Some(count)
+        })
+        .unwrap_or(0)
     }
 
     /// The system call: how many headers it filled, or a negative number.
@@ -173,14 +240,9 @@ impl Receiver {
             self.slots.iter_mut().zip(self.headers.iter_mut()).zip(buffers).take(offer)
         {
             slot.iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-            let message = &mut header.msg_hdr;
-            message.msg_name = ptr::from_mut(&mut slot.name).cast();
-            message.msg_namelen = NAME_MAX;
-            message.msg_iov = ptr::from_mut(&mut slot.iovec);
-            message.msg_iovlen = 1;
-            message.msg_control = ptr::from_mut(&mut slot.control).cast();
-            message.msg_controllen = slot.control.0.len();
-            message.msg_flags = 0;
+            header.msg_hdr = slot.header();
+            header.msg_hdr.msg_iov = ptr::from_mut(&mut slot.iovec);
+            header.msg_hdr.msg_iovlen = 1;
         }
     }
 
@@ -191,20 +253,9 @@ impl Receiver {
         let Some(source) = slot.name.address() else {
             return 0;
         };
-        let mut congestion_experienced = false;
-        let mut segment = 0;
-        for message in slot.control.messages(header.msg_hdr.msg_controllen) {
-            match (message.level, message.kind) {
-                (libc::SOL_UDP, libc::UDP_GRO) => segment = message.word(0) as usize,
-                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.drops = message.word(0),
-                // One byte over IPv4, an int over IPv6.
-                (libc::IPPROTO_IP, libc::IP_TOS) => {
-                    congestion_experienced = marked(u32::from(message.byte(0)))
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => congestion_experienced = marked(message.word(0)),
-                _ => {}
-            }
-        }
+        let Ancillary { segment, congestion_experienced, drops } =
+            slot.ancillary(header.msg_hdr.msg_controllen);
+        self.drops = drops.unwrap_or(self.drops);
         let start = index * BUFFER_SIZE;
         let length = (header.msg_len as usize).min(BUFFER_SIZE);
         let bytes = &self.bytes[start..start + length];
@@ -221,6 +272,23 @@ impl Receiver {
         }
         datagrams
     }
+}
+
+/// Repeats a receive call until it brings something, or nothing is there.
+fn persist<T>(errors: &mut ErrorQueue, mut call: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..HINTS_MAX {
+        if let Some(received) = call() {
+            return Some(received);
+        }
+        match errno() {
+            libc::EINTR => {}
+            // A target that is no memory: what came is lost, as if on its way.
+            libc::EAGAIN | libc::EFAULT => return None,
+            // What else a receive call reports is the errno of an ICMP report, or a passing lack of memory.
+            _ => errors.hint(),
+        }
+    }
+    None
 }
 
 fn marked(traffic_class: u32) -> bool {

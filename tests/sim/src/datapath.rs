@@ -6,13 +6,18 @@ use std::rc::Rc;
 
 use core::fmt;
 
-use rdgram_engine::{Datagram, Datapath, Instant, PathError, Received, Transmitted, TxBatch, TxStop};
+use rdgram_engine::{
+    Datagram, Datapath, Instant, PathError, Plan, Received, Scattered, Transmitted, TxBatch, TxStop,
+};
 
 use crate::net::{INTERFACE_MTU, Net, PortId, ip_size};
 use crate::rng::Rng;
 
 /// Most datagrams of one receive call.
 const RECEIVE_BATCH: usize = 64;
+
+/// Longest train, bytes.
+const TRAIN_MAX: usize = 65_507;
 
 /// The wall clock when the run starts, nanoseconds: incarnations are values of it.
 const EPOCH: u64 = 1_700_000_000_000_000_000;
@@ -23,6 +28,14 @@ pub struct SimDatapath {
     port: PortId,
     address: SocketAddr,
     rng: Rng,
+    scatter: Scatter,
+}
+
+/// Where trains are received that an endpoint has a plan for.
+struct Scatter {
+    train: Vec<u8>,
+    headers: Box<[u8]>,
+    bounce: Box<[u8]>,
 }
 
 impl fmt::Debug for SimDatapath {
@@ -35,7 +48,12 @@ impl SimDatapath {
     /// Opens a port of the network.
     pub fn open(net: &Rc<RefCell<Net>>, address: SocketAddr, rng: Rng) -> Self {
         let port = net.borrow_mut().open(address);
-        Self { net: Rc::clone(net), port, address, rng }
+        let scatter = Scatter {
+            train: Vec::with_capacity(Plan::ROOM),
+            headers: vec![0; Plan::DATAGRAMS_MAX * Plan::HEADER].into(),
+            bounce: vec![0; Plan::ROOM].into(),
+        };
+        Self { net: Rc::clone(net), port, address, rng, scatter }
     }
 
     /// The port.
@@ -86,6 +104,49 @@ impl Datapath for SimDatapath {
             datagrams += 1;
         }
         // Whether this was the last one is only known by asking again.
+        Received { datagrams, drained: false, overflowed }
+    }
+
+    fn receive_scattered(&mut self, plan: &Plan, sink: &mut dyn FnMut(Scattered<'_>)) -> Received {
+        let mut net = self.net.borrow_mut();
+        let overflowed = net.take_overflow(self.port);
+        let Some(first) = net.receive(self.port) else {
+            return Received { datagrams: 0, drained: true, overflowed };
+        };
+        let rechunk = net.faults.rechunk;
+        let limit = if rechunk { self.rng.size(1..=8) } else { RECEIVE_BATCH };
+        let segment = first.bytes.len();
+        let Scatter { train, headers, bounce } = &mut self.scatter;
+        train.clear();
+        train.extend_from_slice(&first.bytes);
+        net.recycle(first.bytes);
+        let mut datagrams = 1;
+        // As offloads join them: of one sender and of one mark, equally long but for the last.
+        while datagrams < limit && train.len() == datagrams * segment {
+            let next = net.peek(self.port).filter(|next| {
+                next.source == first.source
+                    && next.congestion_experienced == first.congestion_experienced
+                    && (1..=segment).contains(&next.bytes.len())
+                    && train.len() + next.bytes.len() <= TRAIN_MAX
+            });
+            if next.is_none() {
+                break;
+            }
+            let next = net.receive(self.port).expect("it was looked at");
+            train.extend_from_slice(&next.bytes);
+            net.recycle(next.bytes);
+            datagrams += 1;
+        }
+        drop(net);
+        plan.scatter(train, headers, bounce);
+        sink(Scattered {
+            source: first.source,
+            congestion_experienced: first.congestion_experienced,
+            segment: if datagrams == 1 { 0 } else { segment },
+            length: train.len(),
+            headers,
+            bounce,
+        });
         Received { datagrams, drained: false, overflowed }
     }
 

@@ -218,6 +218,11 @@ impl Net {
         core::mem::take(&mut self.ports[port.0].overflowed)
     }
 
+    /// The next datagram of a port, left there.
+    pub fn peek(&self, port: PortId) -> Option<&Queued> {
+        self.ports[port.0].queue.front()
+    }
+
     /// The next error reported to a port.
     pub fn poll_error(&mut self, port: PortId) -> Option<PathError> {
         self.ports[port.0].errors.pop_front()

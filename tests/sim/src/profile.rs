@@ -3,7 +3,7 @@
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
-use rdgram_engine::EpConfig;
+use rdgram_engine::{Direct, EpConfig};
 
 use crate::faults::Faults;
 use crate::net::Nanos;
@@ -112,6 +112,7 @@ impl Profile {
             full_integrity,
             bundles: rng.chance(800_000),
             hold_bursts: rng.chance(700_000),
+            direct: rng.pick(&[Direct::Off, Direct::Auto, Direct::Force, Direct::Force]),
             ..EpConfig::default()
         };
         config.transport.window = rng.pick(&[8, 32, 128, 1_024, 1_024]);

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use core::time::Duration;
 
 use rdgram_engine::{
-    Access, AtomicArgs, AtomicOp, Datatype, EpConfig, FiAddr, Match, OpFlags, RecvOp, Region, RemoteSlice,
-    RmaKind, RmaOp, SendOp, TagMatch, TraceEvent, UserSlice,
+    Access, AtomicArgs, AtomicOp, Datatype, Direct, EpConfig, FiAddr, Match, OpFlags, RecvOp, Region,
+    RemoteSlice, RmaKind, RmaOp, SendOp, TagMatch, TraceEvent, UserSlice,
 };
 use rdgram_sim::faults::Faults;
 use rdgram_sim::net::Net;
@@ -59,8 +59,10 @@ impl Pair {
         let net = Rc::new(RefCell::new(Net::new(Rng::new(1, 0), faults, Duration::from_micros(5))));
         let address = |side: u8| ([10, 0, 0, side + 1], 7_000).into();
         let open = |side: u8| {
-            Process::open(&net, address(side), EpConfig::default(), Rng::new(1, u64::from(side)))
-                .expect("opens")
+            // One side guesses what comes, the other does not.
+            let direct = if side == 0 { Direct::Off } else { Direct::Force };
+            let config = EpConfig { direct, ..EpConfig::default() };
+            Process::open(&net, address(side), config, Rng::new(1, u64::from(side))).expect("opens")
         };
         let mut sides = [open(0), open(1)];
         let peers = [0, 1].map(|side: u8| {

@@ -105,6 +105,7 @@ pub(super) fn config(settings: &Settings, attributes: &Attributes, automatic: bo
         memory_ceiling: settings.memory_ceiling,
         full_integrity: settings.full_integrity,
         bundles: settings.aggregation,
+        direct: settings.direct,
         // An application that leaves progress to a thread of ours may never end the holding.
         hold_bursts: settings.aggregation && !automatic,
         source_errors: attributes.caps & sys::FI_SOURCE_ERR != 0,

@@ -11,6 +11,9 @@ use rdgram_engine::*;
 type Lose = Box<dyn FnMut(&SocketAddr, &[u8]) -> bool>;
 type Queue = VecDeque<(SocketAddr, Vec<u8>)>;
 
+/// Longest train, bytes.
+const TRAIN_MAX: usize = 65_507;
+
 /// What all datapaths of a test share.
 #[derive(Default)]
 pub(crate) struct Net {
@@ -66,6 +69,37 @@ impl Datapath for Path {
             sink(Datagram { source, bytes: &bytes, congestion_experienced: false });
             datagrams += 1;
         }
+    }
+    fn receive_scattered(&mut self, plan: &Plan, sink: &mut dyn FnMut(Scattered<'_>)) -> Received {
+        let mut net = self.net.borrow_mut();
+        let queue = net.queues.get_mut(&self.address).expect("it lives");
+        let Some((source, mut train)) = queue.pop_front() else {
+            return Received { datagrams: 0, drained: true, overflowed: false };
+        };
+        let segment = train.len();
+        let mut datagrams = 1;
+        while train.len() == datagrams * segment
+            && queue.front().is_some_and(|(from, bytes)| {
+                *from == source
+                    && (1..=segment).contains(&bytes.len())
+                    && train.len() + bytes.len() <= TRAIN_MAX
+            })
+        {
+            train.extend(queue.pop_front().expect("it was looked at").1);
+            datagrams += 1;
+        }
+        drop(net);
+        let (mut headers, mut bounce) = (vec![0; Plan::DATAGRAMS_MAX * Plan::HEADER], vec![0; Plan::ROOM]);
+        plan.scatter(&train, &mut headers, &mut bounce);
+        sink(Scattered {
+            source,
+            congestion_experienced: false,
+            segment: if datagrams == 1 { 0 } else { segment },
+            length: train.len(),
+            headers: &headers,
+            bounce: &mut bounce,
+        });
+        Received { datagrams, drained: false, overflowed: false }
     }
     fn transmit(&mut self, batch: &TxBatch) -> Transmitted {
         let mut bytes = Vec::new();

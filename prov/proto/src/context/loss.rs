@@ -24,6 +24,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.note_arrival(tx);
         self.persistent |= self.backoff >= 2;
         self.backoff = 0;
+        self.answered = true;
         self.rto_base = now;
         if self.has_overtaken() {
             self.loss_timer.get_or_insert_with(|| now + self.rtt.reordering());

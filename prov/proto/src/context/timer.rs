@@ -74,10 +74,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     }
 
     /// One packet asks whether the peer is there and has what was sent. The oldest, unless that was sent again already or the peer is crowded: one that says nothing
-    /// most likely computes, and its socket need not hold one copy after the other. Then a PROBE asks, and its answer tells what was lost.
+    /// most likely computes, and its socket need not hold one copy after the other. Then a PROBE asks, and its answer tells what was lost. After an answer it is the packet's turn: the peer is not away.
     fn probe_silence(&mut self, now: Instant) {
         let repeated = self.tail_probed || self.backoff > 0;
-        if self.established && (repeated || self.credit.packets < CROWDED) {
+        let away = !core::mem::take(&mut self.answered);
+        if self.established && away && (repeated || self.credit.packets < CROWDED) {
             self.confirm_due.get_or_insert(now);
         } else {
             self.probe_due = true;

@@ -369,6 +369,28 @@ fn a_crowded_peer_is_asked_and_not_sent_copies() {
 }
 
 #[test]
+fn after_an_answer_the_packet_itself_is_sent_again() {
+    let mut pair = Pair::new(Config::default());
+    pair.send(1);
+    // Every packet is lost and every question answered: then questions alone would go on for ever.
+    let mut copies = 0;
+    for _ in 0..8 {
+        let due = pair.sender.next_timeout().expect("a timer");
+        pair.now = pair.now.max(due);
+        pair.after(Duration::ZERO);
+        copies += usize::from(pair.again().is_some());
+        if let Some((probe, size)) = pair.sender.poll_probe(pair.at()) {
+            assert_eq!(pair.receiver.on_packet(pair.at(), &probe, None, false), Verdict::NotData);
+            pair.receiver.on_probe(&probe, size.into());
+            let answer = pair.receiver.poll_probe_ack(pair.at()).expect("an answer");
+            assert_eq!(pair.sender.on_packet(pair.at(), &answer, None, false), Verdict::NotData);
+            pair.sender.on_probe_ack(pair.at(), &answer);
+        }
+    }
+    assert!(copies >= 5, "{copies} copies");
+}
+
+#[test]
 fn a_probe_that_was_not_taken_is_still_due() {
     let mut pair = Pair::new(Config::default());
     pair.send_many(8);

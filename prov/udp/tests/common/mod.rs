@@ -1,4 +1,5 @@
 //! What the tests of the socket layer share: datagrams of given pieces, and waiting for what was sent.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -206,6 +206,8 @@ const _: () = assert!(Segment::HEADER_MAX >= Tagged::LENGTH + WriteExtension::LE
 impl Segment {
     /// Bytes of the longest headers.
     pub const HEADER_MAX: usize = Untagged::LENGTH + EXTENSION_MAX;
+    /// Bytes of the headers of a Write or a Read Response.
+    pub const TAGGED_LENGTH: usize = Tagged::LENGTH;
 
     /// Bytes that [`Segment::encode`] writes.
     #[inline]
