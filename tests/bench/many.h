@@ -126,7 +126,7 @@ UNUSED static long resident_kb(void)
 /* Structures of the kernel, of the whole machine. */
 UNUSED static long slab_kb(void)
 {
-    return kilobytes_of("/proc/meminfo", "Slab:");
+    return kilobytes_of("/proc/meminfo", "SUnreclaim:");
 }
 
 /* Calls back for every open descriptor; returns how many there are. */

@@ -6,8 +6,8 @@
  *
  * One more peer is talked to first, so that what the first message of all costs is not counted. Prints
  * "bench: peers n=N processes=N unused_b=F first_s=F idle_b=F kernel_b=F descriptors=N": bytes are growth of
- * this process's memory per peer; kernel_b is growth of the whole machine's slab per peer (of both ends, and
- * only true on a quiet machine); descriptors is growth in number.
+ * this process's memory per peer; kernel_b is growth of the whole machine's slab, but for caches, per peer (of
+ * both ends, and only true on a quiet machine); descriptors is growth in number.
  */
 #include "many.h"
 

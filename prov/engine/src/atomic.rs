@@ -170,7 +170,7 @@ impl Core {
 
     fn answer_atomic(&mut self, peer: PeerId, message_id: u32, request: &AtomicRequest, old: &[u8]) {
         if !request.fetch {
-            self.peer_mut(peer).control.push_back(Control::Done { message_id });
+            self.peer_mut(peer).queues.control.push_back(Control::Done { message_id });
             self.make_ready(peer);
             return;
         }

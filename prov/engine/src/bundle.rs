@@ -68,7 +68,7 @@ impl Core {
             return false;
         }
         let entry = self.peer(peer);
-        entry.starts.len() < HELD_MAX
+        entry.queues.starts.len() < HELD_MAX
             && self.takes_bundles(peer)
             && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0)
     }
@@ -81,7 +81,7 @@ impl Core {
 
     /// Sends the messages at the front of the line, the first of which may go, in one datagram. `None` when there are no two that can share one; false when the window has no room.
     pub(crate) fn send_bundle(&mut self, peer: PeerId, at: Moment) -> Option<bool> {
-        let line = &self.peer(peer).starts;
+        let line = &self.peer(peer).queues.starts;
         let small = |key: &Key| self.txs.get(*key).is_some_and(TxEntry::is_small);
         if line.len() < 2 || !line.iter().take(2).all(small) || !self.takes_bundles(peer) {
             return None;
@@ -114,7 +114,7 @@ impl Core {
         let entry = &mut self.peers[peer.0 as usize];
         let bundle = &mut self.bundles[bundle];
         let (mut ask, mut used) = (false, 0);
-        while let Some(&key) = entry.starts.front() {
+        while let Some(&key) = entry.queues.starts.front() {
             let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.is_small()) else { break };
             let payload = usize::try_from(tx.length).expect("a small message");
             let (segment, _) =
@@ -131,8 +131,8 @@ impl Core {
             tx.sent = tx.length;
             tx.in_flight += 1;
             ask |= tx.is_awaited();
-            entry.underway.add(tx.class());
-            entry.starts.pop_front();
+            entry.queues.underway.add(tx.class());
+            entry.queues.starts.pop_front();
         }
         bundle.peer = peer;
         bundle.body = UserSlice::of_block(&mut block[..used]);

@@ -235,6 +235,9 @@ pub trait Datapath {
 
     /// A clock value to order incarnations by: of the host, not of the process (wall clock nanoseconds).
     fn incarnation(&self) -> u64;
+
+    /// An endpoint that has been idle for some time gave much memory back to the allocator. A good moment to give it to the system.
+    fn released(&mut self) {}
 }
 
 /// Called when something a waiter may be blocked on happened.

@@ -11,6 +11,7 @@ use crate::av::AddressVector;
 use crate::cq::{CompletionQueue, Counter, Entry};
 use crate::datapath::{Datapath, Sleep, Wake};
 use crate::endpoint::{Endpoint, State};
+use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::mr::MrTable;
 use crate::types::*;
@@ -498,8 +499,9 @@ impl<D: Datapath> Domain<D> {
 
     /// One line for each peer with a context: its name, and where it stands.
     pub fn ep_describe(&self, ep: EpId) -> Vec<(SocketAddr, String)> {
-        let peers = &self.endpoints.get(ep.0).core.peers;
-        peers.iter().filter_map(|peer| Some((peer.name, peer.context.as_ref()?.describe()))).collect()
+        let core = &self.endpoints.get(ep.0).core;
+        let ids = (0..core.peers.len()).filter_map(|index| u32::try_from(index).ok().map(PeerId));
+        ids.filter_map(|peer| Some((core.peer(peer).name, core.describe(peer)?))).collect()
     }
 
     // ---- operations

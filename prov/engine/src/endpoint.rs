@@ -1,13 +1,14 @@
 //! An endpoint: its tables, its peers, and how it is opened and closed. What it does is in `submit` (calls), `receive` (datagrams), `message` (matching and placement), `transmit` and `progress`.
 
 use core::net::SocketAddr;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 
 use rdgram_proto::{Context, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
 use crate::bundle::BundleEntry;
+use crate::cold::Warmth;
 use crate::count_line::CountLine;
 use crate::cq::Entry;
 use crate::credit::Credits;
@@ -19,7 +20,7 @@ use crate::grants::Grants;
 use crate::matching::{MatchQueue, PeerId};
 use crate::mem;
 use crate::notices::Notices;
-use crate::peer::{PEERS_MAX, Peer, context_id};
+use crate::peer::{Names, PEERS_MAX, Peer, context_id};
 use crate::pool::Pool;
 use crate::slab::{Key, Slab};
 use crate::types::*;
@@ -86,7 +87,7 @@ pub(crate) struct Core {
     pub(crate) counting: CountLine,
     // Peers.
     pub(crate) peers: Vec<Peer>,
-    pub(crate) by_name: HashMap<SocketAddr, PeerId>,
+    pub(crate) by_name: Names,
     /// Peer of each address-vector index, valid for `routes_version`.
     pub(crate) routes: Vec<Option<PeerId>>,
     pub(crate) routes_version: u32,
@@ -104,6 +105,7 @@ pub(crate) struct Core {
     pub(crate) acking: Vec<PeerId>,
     pub(crate) timed: Vec<PeerId>,
     pub(crate) watch: Watch,
+    pub(crate) warmth: Warmth,
     pub(crate) notices: Notices,
     pub(crate) predictor: Predictor,
     pub(crate) batch: TxBatch,
@@ -136,7 +138,7 @@ impl Core {
             grants: Grants::new(&config, datapath.receive_buffer()),
             counting: CountLine::default(),
             peers: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: Names::default(),
             routes: Vec::new(),
             routes_version: 0,
             contexts: 0,
@@ -150,6 +152,7 @@ impl Core {
             acking: Vec::new(),
             timed: Vec::new(),
             watch: Watch::default(),
+            warmth: Warmth::default(),
             notices: Notices::default(),
             predictor: Predictor::default(),
             batch: TxBatch::new(TX_BATCH),
@@ -170,15 +173,16 @@ impl Core {
 
     /// The peer of that name, made when new. `None` beyond the largest number of peers.
     pub(crate) fn peer_named(&mut self, name: SocketAddr) -> Option<PeerId> {
-        if let Some(&peer) = self.by_name.get(&name) {
-            return Some(peer);
+        let known = self.by_name.find(&self.peers, &name);
+        if known.is_some() {
+            return known;
         }
         if self.peers.len() >= PEERS_MAX {
             return None;
         }
         let peer = PeerId(u32::try_from(self.peers.len()).expect("at most PEERS_MAX"));
         self.peers.push(Peer::new(name, name == self.name));
-        self.by_name.insert(name, peer);
+        self.by_name.insert(&self.peers, peer);
         Some(peer)
     }
 
@@ -223,6 +227,7 @@ impl Core {
 
     /// The peer's context, made when there is none.
     pub(crate) fn ensure_context(&mut self, peer: PeerId, now: Instant) {
+        self.thaw(peer);
         if self.peer(peer).context.is_some() {
             return;
         }
@@ -247,7 +252,7 @@ impl Core {
             name: self.name,
             credit,
             route_mtu: PROVISIONAL_MTU,
-            ipv6: entry.destination.is_ipv6(),
+            ipv6: entry.destination().is_ipv6(),
         };
         entry.context = Some(Box::new(Context::new(&self.config.transport, local, now)));
     }
@@ -256,7 +261,7 @@ impl Core {
     /// so this waits until just before anything is sent.
     pub(crate) fn settle_fresh<D: Datapath>(&mut self, datapath: &D) {
         while let Some(peer) = self.fresh.pop() {
-            let mtu = datapath.route_mtu(self.peer(peer).destination);
+            let mtu = datapath.route_mtu(self.peer(peer).destination());
             if let Some(context) = self.context_mut(peer) {
                 context.set_route_mtu(mtu);
             }
@@ -275,6 +280,7 @@ impl Core {
 
     /// Puts the peer on the list of those with something to send.
     pub(crate) fn make_ready(&mut self, peer: PeerId) {
+        self.thaw(peer);
         let entry = &mut self.peers[peer.0 as usize];
         if !entry.ready {
             entry.ready = true;
@@ -284,6 +290,7 @@ impl Core {
 
     /// Takes the context's timer and acknowledgement wishes into the endpoint's lists. After every call that may have changed them.
     pub(crate) fn note_context(&mut self, peer: PeerId) {
+        self.touch(peer);
         let entry = &mut self.peers[peer.0 as usize];
         let Some(context) = &entry.context else { return };
         if let Some(timeout) = context.next_timeout() {
@@ -354,9 +361,9 @@ impl Core {
         self.txs.release(key);
         if began {
             let entry = self.peer_mut(peer);
-            entry.underway.remove(class);
+            entry.queues.underway.remove(class);
             // A fence, or an order, may have waited for this one.
-            if !entry.starts.is_empty() {
+            if !entry.queues.starts.is_empty() {
                 self.make_ready(peer);
             }
         }
@@ -420,9 +427,10 @@ impl<D: Datapath> Endpoint<D> {
         core.untagged = MatchQueue::default();
         core.claimed.clear();
         for peer in &mut core.peers {
-            peer.order.clear();
-            peer.open.clear();
-            peer.multi_line.clear();
+            let Some(queues) = peer.queues.existing() else { continue };
+            queues.order.clear();
+            queues.open.clear();
+            queues.multi_line.clear();
         }
         for key in core.txs.keys_where(|_| true) {
             core.detach_tx(key);
@@ -438,10 +446,16 @@ impl<D: Datapath> Endpoint<D> {
         let at = self.core.moment(self.datapath.now());
         self.core.acknowledge(&mut self.datapath, at, true, shared);
         for index in 0..self.core.peers.len() {
-            let Some(context) = self.core.peers[index].context.as_deref_mut() else { continue };
-            let Some(llp) = context.close(at) else { continue };
             let peer = PeerId(u32::try_from(index).expect("at most PEERS_MAX"));
+            let cold = self.core.peer(peer).cold.is_some();
+            self.core.thaw(peer);
+            let Some(context) = self.core.context_mut(peer) else { continue };
+            let Some(llp) = context.close(at) else { continue };
             self.core.push_bare(peer, llp, 0);
+            if cold {
+                // Its memory serves the next one.
+                self.core.freeze(peer, at.now);
+            }
             if self.core.batch.is_full() {
                 self.core.flush_batch(&mut self.datapath, at, shared);
             }

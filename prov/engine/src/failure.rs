@@ -46,7 +46,7 @@ impl Core {
 
     /// Ends the messages in multi-receive buffers in their order: what is whole was only waiting for an earlier one.
     fn end_multi_line(&mut self, peer: PeerId, cause: Cause, shared: &mut Shared) {
-        while let Some(key) = self.peer_mut(peer).multi_line.pop_front() {
+        while let Some(key) = self.peer_mut(peer).queues.multi_line.pop_front() {
             let rx = &self.rxs[key];
             match rx.target.filter(|_| rx.is_whole()) {
                 Some(target) => self.report_rx(key, target, shared),

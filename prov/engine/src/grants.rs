@@ -134,7 +134,7 @@ impl Core {
                 self.grants.give(&mut self.rxs[key].grant, key, wanted, 0);
             }
             let control = Control::Cts { message_id, stag: key.to_wire(), length: wanted };
-            self.peer_mut(peer).control.push_back(control);
+            self.peer_mut(peer).queues.control.push_back(control);
             self.make_ready(peer);
             return;
         }
@@ -189,7 +189,7 @@ impl Core {
             let granted = rx.grant.given;
             let control = Control::Grant { message_id, stag: key.to_wire(), length: wanted, granted };
             self.stats.tx_grants += 1;
-            self.peer_mut(peer).control.push_back(control);
+            self.peer_mut(peer).queues.control.push_back(control);
             self.make_ready(peer);
         }
     }

@@ -6,6 +6,7 @@ mod atomic;
 mod atomic_op;
 mod av;
 mod bundle;
+mod cold;
 mod count_line;
 mod cq;
 mod credit;

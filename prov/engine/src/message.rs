@@ -54,14 +54,14 @@ impl Core {
         let entry = self.peer(peer);
         let ahead = msn.wrapping_sub(entry.rx_msn);
         let known = if ahead > u32::MAX / 2 {
-            Some(entry.open.iter().rev().copied().find(|key| self.rxs[*key].msn == msn)?)
+            Some(entry.queues.open.iter().rev().copied().find(|key| self.rxs[*key].msn == msn)?)
         } else if ahead >= ORDER_MAX
             || (planted(Defect::AheadOfWindowDropped) && ahead > self.config.transport.window)
         {
             self.stats.rx_malformed += 1;
             return None;
         } else {
-            entry.order.get(ahead as usize).copied().flatten()
+            entry.queues.order.get(ahead as usize).copied().flatten()
         };
         if let Some(key) = known {
             let rx = &self.rxs[key];
@@ -73,7 +73,7 @@ impl Core {
         rx.msn = msn;
         rx.message_id = message_id;
         rx.total = total;
-        let order = &mut self.peer_mut(peer).order;
+        let order = &mut self.peer_mut(peer).queues.order;
         if order.len() <= ahead as usize {
             order.resize(ahead as usize + 1, None);
         }
@@ -93,15 +93,15 @@ impl Core {
     /// The front of the order is about to be matched.
     pub(crate) fn advance_order(&mut self, peer: PeerId) {
         let entry = self.peer_mut(peer);
-        let key = entry.order.pop_front().flatten().expect("the front message was found there");
+        let key = entry.queues.order.pop_front().flatten().expect("the front message was found there");
         entry.rx_msn = entry.rx_msn.wrapping_add(1);
         // Eager payload may still be missing: later segments find the message here.
-        entry.open.push(key);
+        entry.queues.open.push(key);
     }
 
     /// Matches the messages whose starts came early, as far as there is no gap.
     pub(crate) fn match_followers(&mut self, peer: PeerId, shared: &mut Shared) {
-        while let Some(Some(key)) = self.peer(peer).order.front().copied() {
+        while let Some(Some(key)) = self.peer(peer).queues.order.front().copied() {
             if !self.rxs[key].started {
                 return;
             }
@@ -223,7 +223,7 @@ impl Core {
         rx.target = Some(target);
         let peer = rx.peer;
         if self.posts[target.posted].multi.is_some() {
-            self.peer_mut(peer).multi_line.push_back(key);
+            self.peer_mut(peer).queues.multi_line.push_back(key);
         }
         self.watch.begin();
         #[cfg(feature = "trace")]
@@ -301,7 +301,7 @@ impl Core {
         self.stats.refused_messages += 1;
         if let Some(context) = self.context_mut(peer) {
             let index = context.note_refusal();
-            self.peer_mut(peer).control.push_back(Control::Rnr { message_id, index });
+            self.peer_mut(peer).queues.control.push_back(Control::Rnr { message_id, index });
             self.make_ready(peer);
         }
     }
@@ -315,7 +315,7 @@ impl Core {
         let no_more_segments = rx.remote || rx.received == rx.total;
         if no_more_segments {
             let peer = rx.peer;
-            self.peer_mut(peer).open.retain(|open| *open != key);
+            self.peer_mut(peer).queues.open.retain(|open| *open != key);
         }
         let rx = &self.rxs[key];
         if rx.stage == RxStage::Matched && rx.is_whole() {
@@ -382,16 +382,16 @@ impl Core {
         }
         let peer = rx.peer;
         if planted(Defect::MultiRecvOutOfOrder) {
-            self.peer_mut(peer).multi_line.retain(|other| *other != key);
+            self.peer_mut(peer).queues.multi_line.retain(|other| *other != key);
             return self.report_rx(key, target, shared);
         }
-        if self.peer(peer).multi_line.front() != Some(&key) {
+        if self.peer(peer).queues.multi_line.front() != Some(&key) {
             return;
         }
-        while let Some(&key) = self.peer(peer).multi_line.front() {
+        while let Some(&key) = self.peer(peer).queues.multi_line.front() {
             let rx = &self.rxs[key];
             let Some(target) = rx.target.filter(|_| rx.is_whole()) else { return };
-            self.peer_mut(peer).multi_line.pop_front();
+            self.peer_mut(peer).queues.multi_line.pop_front();
             self.report_rx(key, target, shared);
         }
     }
@@ -463,7 +463,7 @@ impl Core {
 
     pub(crate) fn forget_open(&mut self, key: Key) {
         let peer = self.rxs[key].peer;
-        self.peer_mut(peer).open.retain(|open| *open != key);
+        self.peer_mut(peer).queues.open.retain(|open| *open != key);
     }
 
     /// Drops an unexpected message (FI_DISCARD): its sender completes as if it had been received.
@@ -473,7 +473,7 @@ impl Core {
         if let Some(send) = rx.local {
             self.finish_tx(send, shared);
         } else if rx.remote {
-            self.peer_mut(peer).control.push_back(Control::Cts { message_id, stag: 0, length: 0 });
+            self.peer_mut(peer).queues.control.push_back(Control::Cts { message_id, stag: 0, length: 0 });
             self.make_ready(peer);
         }
         self.forget_open(key);

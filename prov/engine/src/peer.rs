@@ -1,9 +1,13 @@
 //! Peers of an endpoint: one for each name ever sent to, received from, or asked for by a directed receive. A peer outlives its contexts.
 
+use core::hash::BuildHasher;
 use core::net::SocketAddr;
+use core::ops::{Deref, DerefMut};
 use std::collections::VecDeque;
+use std::hash::RandomState;
 
-use rdgram_proto::Context;
+use hashbrown::HashTable;
+use rdgram_proto::{Cold, Context};
 use rdgram_wire::Control;
 
 use crate::entries::Token;
@@ -21,16 +25,17 @@ const FIRST_MSN: u32 = 1;
 pub(crate) struct Peer {
     /// What the peer is called: the address in address vectors.
     pub(crate) name: SocketAddr,
-    /// Where datagrams go: the name, until the peer was seen to send from elsewhere.
-    pub(crate) destination: SocketAddr,
+    /// Where the peer was seen to send from, when that is not its name.
+    elsewhere: Option<Box<SocketAddr>>,
     /// It is this endpoint.
     pub(crate) itself: bool,
     pub(crate) context: Option<Box<Context<Token>>>,
+    /// The context while the peer is cold: then there is no other, and nothing in the queues.
+    pub(crate) cold: Option<Cold>,
     /// Contexts made so far: part of the context id, so that ids of ended contexts name nothing.
     pub(crate) contexts_made: u16,
-    /// The peer's incarnation in the last context that ended after joining it, and the cookie it issued there.
-    pub(crate) last_incarnation: Option<u64>,
-    pub(crate) last_cookie: u32,
+    /// The last context that ended after joining the peer: most have none.
+    pub(crate) ended: Option<Box<Ended>>,
     /// The name's index in the address vector, valid for `av_version`.
     pub(crate) fi_addr: FiAddr,
     pub(crate) av_version: Option<u32>,
@@ -38,23 +43,9 @@ pub(crate) struct Peer {
     pub(crate) tx_msn: u32,
     /// The message whose start is to be matched next.
     pub(crate) rx_msn: u32,
-    /// Messages from `rx_msn` on of which something is here: slot `i` is message `rx_msn + i`.
-    pub(crate) order: VecDeque<Option<Key>>,
-    /// Messages before `rx_msn` with eager payload missing.
-    pub(crate) open: Vec<Key>,
-    /// Messages on their way into multi-receive buffers, in the order matched: they complete in it (decision 0011).
-    pub(crate) multi_line: VecDeque<Key>,
-    /// Writes of the peer of which some packets have been placed. The peer says when it gives one up (VOID).
-    pub(crate) writes: Vec<IncomingWrite>,
-    /// Operations to the peer that began and did not end.
-    pub(crate) underway: Underway,
+    pub(crate) queues: QueuesOnDemand,
     /// A fenced operation was refused before it stood in line: the next one has its fence.
     pub(crate) fence_next: bool,
-    pub(crate) control: VecDeque<Control>,
-    /// Sends whose start, or eager payload, is to be sent: in order.
-    pub(crate) starts: VecDeque<Key>,
-    /// Granted sends: in turns.
-    pub(crate) bulk: VecDeque<Key>,
     /// Bytes of our receive buffer that it may fill beyond the standing credit; it is in the list of those with a share.
     pub(crate) share: u32,
     pub(crate) shares: bool,
@@ -68,31 +59,113 @@ pub(crate) struct Peer {
     pub(crate) awaited: Awaited,
     /// The user was told that it is silent.
     pub(crate) noticed: bool,
+    /// In the endpoint's list of peers that may go cold, after so many more walks.
+    pub(crate) warm: bool,
+    pub(crate) walks_left: u8,
+}
+
+/// What is remembered of a context that ended, so that its late packets join no other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// The peer's incarnation.
+    pub(crate) incarnation: u64,
+    /// The cookie that it issued.
+    pub(crate) cookie: u32,
+}
+
+/// What is under way between this endpoint and a peer.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    /// Messages from `rx_msn` on of which something is here: slot `i` is message `rx_msn + i`.
+    pub(crate) order: VecDeque<Option<Key>>,
+    /// Messages before `rx_msn` with eager payload missing.
+    pub(crate) open: Vec<Key>,
+    /// Messages on their way into multi-receive buffers, in the order matched: they complete in it (decision 0011).
+    pub(crate) multi_line: VecDeque<Key>,
+    /// Writes of the peer of which some packets have been placed. The peer says when it gives one up (VOID).
+    pub(crate) writes: Vec<IncomingWrite>,
+    /// Operations to the peer that began and did not end.
+    pub(crate) underway: Underway,
+    pub(crate) control: VecDeque<Control>,
+    /// Sends whose start, or eager payload, is to be sent: in order.
+    pub(crate) starts: VecDeque<Key>,
+    /// Granted sends: in turns.
+    pub(crate) bulk: VecDeque<Key>,
+}
+
+static NOTHING: Queues = Queues {
+    order: VecDeque::new(),
+    open: Vec::new(),
+    multi_line: VecDeque::new(),
+    writes: Vec::new(),
+    underway: Underway::NONE,
+    control: VecDeque::new(),
+    starts: VecDeque::new(),
+    bulk: VecDeque::new(),
+};
+
+/// The queues of a peer: reading them makes none, the first change does.
+#[derive(Debug, Default)]
+pub(crate) struct QueuesOnDemand(Option<Box<Queues>>);
+
+impl Deref for QueuesOnDemand {
+    type Target = Queues;
+    fn deref(&self) -> &Queues {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for QueuesOnDemand {
+    fn deref_mut(&mut self) -> &mut Queues {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl QueuesOnDemand {
+    /// The queues, if there are any: for what only takes out.
+    pub(crate) fn existing(&mut self) -> Option<&mut Queues> {
+        self.0.as_deref_mut()
+    }
+
+    /// Takes the queues away, with their memory.
+    pub(crate) fn take(&mut self) -> Option<Box<Queues>> {
+        self.0.take()
+    }
+
+    /// Gives the memory of empty queues, where there are none.
+    pub(crate) fn give(&mut self, queues: Option<Box<Queues>>) {
+        self.0 = self.0.take().or(queues);
+    }
+
+    /// Nothing is in them, and no operation is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.order.is_empty()
+            && self.open.is_empty()
+            && self.multi_line.is_empty()
+            && self.writes.is_empty()
+            && self.underway.is_empty()
+            && self.control.is_empty()
+            && self.starts.is_empty()
+            && self.bulk.is_empty()
+    }
 }
 
 impl Peer {
     pub(crate) fn new(name: SocketAddr, itself: bool) -> Self {
         Self {
             name,
-            destination: name,
+            elsewhere: None,
             itself,
             context: None,
+            cold: None,
             contexts_made: 0,
-            last_incarnation: None,
-            last_cookie: 0,
+            ended: None,
             fi_addr: FiAddr::UNSPEC,
             av_version: None,
             tx_msn: FIRST_MSN,
             rx_msn: FIRST_MSN,
-            order: VecDeque::new(),
-            open: Vec::new(),
-            multi_line: VecDeque::new(),
-            writes: Vec::new(),
-            underway: Underway::default(),
+            queues: QueuesOnDemand::default(),
             fence_next: false,
-            control: VecDeque::new(),
-            starts: VecDeque::new(),
-            bulk: VecDeque::new(),
             share: 0,
             shares: false,
             ready: false,
@@ -100,6 +173,8 @@ impl Peer {
             timed: false,
             awaited: Awaited::No,
             noticed: false,
+            warm: false,
+            walks_left: 0,
         }
     }
 
@@ -110,30 +185,73 @@ impl Peer {
         }
         self.tx_msn = FIRST_MSN;
         self.forget_received();
-        self.underway = Underway::default();
         self.fence_next = false;
-        self.control.clear();
-        self.starts.clear();
-        self.bulk.clear();
+        if let Some(queues) = self.queues.existing() {
+            queues.underway = Underway::NONE;
+            queues.control.clear();
+            queues.starts.clear();
+            queues.bulk.clear();
+        }
     }
 
     /// Nothing was received in this context yet.
     pub(crate) fn forget_received(&mut self) {
         self.rx_msn = FIRST_MSN;
-        self.order.clear();
-        self.open.clear();
-        self.writes.clear();
+        if let Some(queues) = self.queues.existing() {
+            queues.order.clear();
+            queues.open.clear();
+            queues.writes.clear();
+        }
     }
 
     /// Remembers the record of a context that ended, so that its late packets join no other.
     pub(crate) fn note_ended(&mut self, incarnation: u64, cookie: u32) {
-        self.last_incarnation = Some(incarnation);
-        self.last_cookie = cookie;
+        self.ended = Some(Box::new(Ended { incarnation, cookie }));
+    }
+
+    /// Where datagrams go: the name, until the peer was seen to send from elsewhere.
+    pub(crate) fn destination(&self) -> SocketAddr {
+        self.elsewhere.as_deref().copied().unwrap_or(self.name)
+    }
+
+    /// The peer was seen to send from this address.
+    pub(crate) fn note_source(&mut self, source: SocketAddr) {
+        if source != self.destination() {
+            self.elsewhere = (source != self.name).then(|| Box::new(source));
+        }
     }
 
     /// Something waits to be sent for the first time.
     pub(crate) fn has_queued(&self) -> bool {
-        !self.control.is_empty() || !self.starts.is_empty() || !self.bulk.is_empty()
+        let queues = &*self.queues;
+        !queues.control.is_empty() || !queues.starts.is_empty() || !queues.bulk.is_empty()
+    }
+
+    /// The id of its context, warm or cold.
+    pub(crate) fn context_id(&self) -> Option<u32> {
+        let cold = self.cold.as_ref().map(Cold::ctx);
+        cold.or_else(|| self.context.as_deref().map(|context| context.local().ctx))
+    }
+}
+
+/// Peers by name. The table holds no second copy of the names.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    peers: HashTable<PeerId>,
+    hasher: RandomState,
+}
+
+impl Names {
+    /// The peer of that name among `peers`.
+    pub(crate) fn find(&self, peers: &[Peer], name: &SocketAddr) -> Option<PeerId> {
+        let is_it = |peer: &PeerId| peers[peer.0 as usize].name == *name;
+        self.peers.find(self.hasher.hash_one(name), is_it).copied()
+    }
+
+    /// Adds a peer of `peers` whose name is new.
+    pub(crate) fn insert(&mut self, peers: &[Peer], peer: PeerId) {
+        let hash = |peer: &PeerId| self.hasher.hash_one(peers[peer.0 as usize].name);
+        self.peers.insert_unique(hash(&peer), peer, hash);
     }
 }
 

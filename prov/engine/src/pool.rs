@@ -6,6 +6,8 @@
 const SMALLEST: usize = 64;
 /// Size classes: 64 B to 4 MiB. Longer requests get a block of their own that is not kept.
 const CLASSES: usize = 17;
+/// Most bytes of free blocks of one size that a pool keeps when it shrinks.
+const KEPT: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +50,15 @@ impl Pool {
         self.handed_out -= block.len();
         if let Some(class) = self.free.get_mut(class_of(block.len())) {
             class.push(block);
+        }
+    }
+
+    /// Gives back the blocks of each size that lie free, unless they are few and small.
+    pub(crate) fn shrink(&mut self) {
+        for blocks in &mut self.free {
+            if blocks.iter().map(|block| block.len()).sum::<usize>() > KEPT {
+                *blocks = Vec::new();
+            }
         }
     }
 
@@ -96,6 +107,23 @@ mod tests {
         pool.put(first);
         pool.put(third);
         assert_eq!(pool.handed_out(), 0);
+    }
+
+    #[test]
+    fn shrinking_keeps_what_is_in_use_and_few_small_blocks() {
+        let mut pool = Pool::new(1 << 20);
+        let blocks: Vec<_> = (0..200).map(|_| pool.take(64).unwrap()).collect();
+        let long = pool.take(100_000).unwrap();
+        for block in blocks {
+            pool.put(block);
+        }
+        pool.shrink();
+        assert_eq!((pool.free[0].len(), pool.handed_out()), (0, long.len()));
+        let short = pool.take(10).unwrap();
+        pool.put(long);
+        pool.put(short);
+        pool.shrink();
+        assert_eq!(pool.free.iter().map(Vec::len).sum::<usize>(), 1);
     }
 
     #[test]

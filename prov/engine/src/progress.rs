@@ -17,7 +17,7 @@ impl<D: Datapath> Endpoint<D> {
         let now = self.datapath.now();
         self.core.poll_gap.on_poll(now);
         let at = self.core.moment(now);
-        if let Some(due) = self.core.watch.arm(now) {
+        for due in [self.core.watch.arm(now), self.core.warmth.arm(now)].into_iter().flatten() {
             self.core.next_timeout = Some(self.core.next_timeout.map_or(due, |next| next.min(due)));
         }
         let mut received = 0;
@@ -43,6 +43,9 @@ impl<D: Datapath> Endpoint<D> {
         // What has not been read yet may be the very acknowledgement that a timer waits for.
         if drained && self.core.next_timeout.is_some_and(|timeout| timeout <= now) {
             self.core.on_timers(now, shared);
+            if self.core.warmth.has_released() {
+                self.datapath.released();
+            }
         }
         self.core.give_notices(shared);
         self.core.progress_grants(now);
@@ -130,6 +133,7 @@ impl Core {
         }
         self.timed.truncate(kept);
         self.watch_peers(at, shared);
+        self.cool(now);
     }
 
     /// See [`crate::Domain::is_quiet`].
@@ -146,7 +150,7 @@ impl Core {
             + self.bundles.len()
             + self.injected.handed_out()
             + self.unexpected.handed_out();
-        let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.writes.is_empty());
+        let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.queues.writes.is_empty());
         contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty()
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::Shared;
 use crate::endpoint::{Core, State};
 use crate::entries::{Token, TxStage};
 use crate::matching::PeerId;
-use crate::peer::peer_of;
+use crate::peer::{Peer, peer_of};
 use crate::slab::Key;
 use crate::types::Cause;
 
@@ -66,17 +66,20 @@ impl Core {
         let llp = &packet.llp;
         if llp.dst_ctx != 0 {
             let peer = peer_of(llp.dst_ctx).filter(|peer| {
-                let context = self.peers.get(peer.0 as usize).and_then(|entry| entry.context.as_deref());
-                context.is_some_and(|context| context.local().ctx == llp.dst_ctx)
+                let entry = self.peers.get(peer.0 as usize);
+                entry.and_then(Peer::context_id) == Some(llp.dst_ctx)
             });
-            if peer.is_none() {
-                self.stats.rx_stale += 1;
-                self.answer_unknown(datagram.source, llp);
+            match peer {
+                Some(peer) => self.thaw(peer),
+                None => {
+                    self.stats.rx_stale += 1;
+                    self.answer_unknown(datagram.source, llp);
+                }
             }
             return peer;
         }
         let syn = packet.syn.as_ref()?;
-        if self.state == State::Closing && !self.by_name.contains_key(&syn.name) {
+        if self.state == State::Closing && self.by_name.find(&self.peers, &syn.name).is_none() {
             return None;
         }
         let peer = self.peer_named(syn.name)?;
@@ -85,12 +88,18 @@ impl Core {
             self.stats.rx_stale += 1;
             return None;
         }
+        self.thaw(peer);
+        let entry = self.peer(peer);
         // A context that the peer has not answered yet has none: crossing SYNs make one context, whichever incarnation answers.
         let joined = entry.context.as_deref().and_then(|context| context.peer_incarnation());
-        match supersedes(joined.or(entry.last_incarnation), syn.incarnation) {
+        let ended = entry.ended.as_deref().copied();
+        let known = joined.or_else(|| ended.map(|ended| ended.incarnation));
+        match supersedes(known, syn.incarnation) {
             Incarnation::Newer if joined.is_some() => self.fail_peer(peer, Cause::Restarted, shared),
             // Of a context that ended: a late packet, which must not join one made since.
-            Incarnation::Same if joined.is_none() && self.peer(peer).last_cookie == syn.cookie => {
+            Incarnation::Same
+                if joined.is_none() && ended.is_some_and(|ended| ended.cookie == syn.cookie) =>
+            {
                 self.stats.rx_stale += 1;
                 self.answer_unknown(datagram.source, llp);
                 return None;
@@ -101,7 +110,7 @@ impl Core {
             }
             Incarnation::Same | Incarnation::Newer => {}
         }
-        self.peer_mut(peer).destination = datagram.source;
+        self.peer_mut(peer).note_source(datagram.source);
         self.ensure_context(peer, at.now);
         Some(peer)
     }
@@ -244,7 +253,7 @@ impl Core {
         if tx.granted == 0 {
             self.finish_tx_if_done(key, shared);
         } else if !moved && tx.allowed > tx.sent {
-            self.peer_mut(peer).bulk.push_back(key);
+            self.peer_mut(peer).queues.bulk.push_back(key);
         }
     }
 
@@ -319,6 +328,7 @@ impl Core {
             self.stats.rx_stale += 1;
             return;
         };
+        // A cold context has sent nothing that is not answered.
         if let Some(context) = self.context_mut(peer) {
             context.on_reset(at, reset);
         }
@@ -328,6 +338,7 @@ impl Core {
     /// Handles what the network reported about a destination.
     pub(crate) fn on_path_error(&mut self, at: Moment, error: &PathError, shared: &mut Shared) {
         let Some(peer) = self.peer_at_destination(error.destination) else { return };
+        self.thaw(peer);
         let Some(context) = self.context_mut(peer) else { return };
         match error.kind {
             PathErrorKind::PortUnreachable => context.on_unreachable(at, false),
@@ -341,10 +352,11 @@ impl Core {
 
     /// The peer that datagrams to or from `address` concern. Usually its name; rarely it was seen to send from elsewhere.
     fn peer_at_destination(&self, address: SocketAddr) -> Option<PeerId> {
-        if let Some(&peer) = self.by_name.get(&address) {
-            return Some(peer);
+        let named = self.by_name.find(&self.peers, &address);
+        if named.is_some() {
+            return named;
         }
-        let found = self.peers.iter().position(|peer| peer.destination == address)?;
+        let found = self.peers.iter().position(|peer| peer.destination() == address)?;
         u32::try_from(found).ok().map(PeerId)
     }
 }

@@ -103,7 +103,7 @@ impl Core {
         if core::mem::take(&mut self.peer_mut(peer).fence_next) {
             self.txs[key].flags |= OpFlags::FENCE;
         }
-        self.peer_mut(peer).starts.push_back(key);
+        self.peer_mut(peer).queues.starts.push_back(key);
         self.make_ready(peer);
     }
 
@@ -167,8 +167,8 @@ impl Core {
     fn leave_lines(&mut self, key: Key) {
         let peer = self.txs[key].peer;
         let entry = self.peer_mut(peer);
-        entry.starts.retain(|other| *other != key);
-        entry.bulk.retain(|other| *other != key);
+        entry.queues.starts.retain(|other| *other != key);
+        entry.queues.bulk.retain(|other| *other != key);
         self.make_ready(peer);
     }
 
@@ -177,7 +177,7 @@ impl Core {
         let tx = &mut self.txs[key];
         tx.stage = TxStage::Voiding(cause);
         let peer = tx.peer;
-        self.peer_mut(peer).bulk.push_back(key);
+        self.peer_mut(peer).queues.bulk.push_back(key);
         self.make_ready(peer);
     }
 
@@ -236,7 +236,7 @@ impl Core {
         if bytes as u64 >= total {
             return Noted::Whole(end);
         }
-        let writes = &mut self.peer_mut(peer).writes;
+        let writes = &mut self.peer_mut(peer).queues.writes;
         // Packets of one write come together: it is found at the end.
         let index = match writes.iter().rposition(|write| write.message_id == message_id) {
             Some(index) => index,
@@ -268,7 +268,7 @@ impl Core {
 
     /// A peer has ended a write that was refused.
     pub(crate) fn on_void(&mut self, peer: PeerId, message_id: u32) {
-        self.peer_mut(peer).writes.retain(|write| write.message_id != message_id);
+        self.peer_mut(peer).queues.writes.retain(|write| write.message_id != message_id);
     }
 
     /// A peer's write is complete: tells whoever asked for it. It counts at the region where it ends.
@@ -353,7 +353,7 @@ impl Core {
     }
 
     pub(crate) fn send_response(&mut self, peer: PeerId, key: Key) {
-        self.peer_mut(peer).bulk.push_back(key);
+        self.peer_mut(peer).queues.bulk.push_back(key);
         self.make_ready(peer);
     }
 
@@ -367,7 +367,7 @@ impl Core {
         };
         if let Some(context) = self.context_mut(peer) {
             let index = if planted(Defect::NackNotCounted) { 0 } else { context.note_refusal() };
-            self.peer_mut(peer).control.push_back(Control::Nack { message_id, index, code });
+            self.peer_mut(peer).queues.control.push_back(Control::Nack { message_id, index, code });
             self.make_ready(peer);
         }
     }

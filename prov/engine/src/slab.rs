@@ -1,4 +1,4 @@
-//! Tables of operation entries: grow by chunks, never move, never give memory back, and name an entry by index and generation.
+//! Tables of operation entries: grow by chunks, never move, and name an entry by index and generation.
 //!
 //! An entry's value survives `release`, so that what it owns (a vector's capacity) is used again: that is what keeps the steady state free of allocation.
 
@@ -52,11 +52,13 @@ pub(crate) struct Slab<T> {
     chunks: Vec<Box<[Entry<T>; CHUNK]>>,
     free: Vec<u32>,
     used: usize,
+    /// Where the generations of each chunk go on that was given back, so that old keys still name nothing.
+    generations: Vec<u8>,
 }
 
 impl<T: Default> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), used: 0 }
+        Self { chunks: Vec::new(), free: Vec::new(), used: 0, generations: Vec::new() }
     }
 
     /// Takes an entry; its value is whatever it was when released (or the default): the caller sets all of it. `None` when all keys are in use.
@@ -132,6 +134,29 @@ impl<T: Default> Slab<T> {
         keys
     }
 
+    /// Gives back what more than one chunk of entries needs and nothing uses: the last chunks, and what released entries own. For when a burst is long over: the next
+    /// one allocates again.
+    pub(crate) fn shrink(&mut self) {
+        if self.chunks.len() <= 1 {
+            return;
+        }
+        let unused = |chunk: &[Entry<T>; CHUNK]| chunk.iter().all(|entry| entry.name == FREE);
+        while let Some(chunk) = self.chunks.last().filter(|chunk| unused(chunk)) {
+            let newest = chunk.iter().map(|entry| entry.generation).max().unwrap_or_default();
+            self.generations.resize(self.generations.len().max(self.chunks.len()), 0);
+            self.generations[self.chunks.len() - 1] = newest;
+            self.chunks.pop();
+        }
+        let left = self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut());
+        for entry in left.filter(|entry| entry.name == FREE) {
+            entry.value = T::default();
+        }
+        let end = self.chunks.len() * CHUNK;
+        self.free.retain(|index| (*index as usize) < end);
+        self.free.shrink_to_fit();
+        self.chunks.shrink_to_fit();
+    }
+
     fn entry_mut(&mut self, index: usize) -> &mut Entry<T> {
         &mut self.chunks[index / CHUNK][index % CHUNK]
     }
@@ -142,7 +167,8 @@ impl<T: Default> Slab<T> {
         if first + CHUNK > INDEX_MASK as usize {
             return None;
         }
-        let blank = || Entry { name: FREE, generation: 0, value: T::default() };
+        let generation = self.generations.get(self.chunks.len()).copied().unwrap_or_default();
+        let blank = || Entry { name: FREE, generation, value: T::default() };
         self.chunks.push(Box::new(core::array::from_fn(|_| blank())));
         self.free
             .extend((first..first + CHUNK).rev().map(|index| u32::try_from(index).expect("checked above")));
@@ -188,6 +214,26 @@ mod tests {
             let named = Key::from_wire(value);
             assert_eq!(slab.get(named).is_some(), named == key);
         }
+    }
+
+    #[test]
+    fn what_is_given_back_names_nothing_when_it_is_there_again() {
+        let mut slab = Slab::<u8>::new();
+        let burst = |slab: &mut Slab<u8>| -> Vec<Key> { (0..1000).map(|_| slab.take().unwrap()).collect() };
+        let keys = burst(&mut slab);
+        let memory = slab.memory();
+        for key in &keys[1..] {
+            slab.release(*key);
+        }
+        slab.shrink();
+        assert_eq!(slab.memory() * 16, memory, "one chunk of sixteen has an entry in use");
+        assert_eq!((slab.len(), slab.get(keys[0]).is_some()), (1, true));
+        slab.release(keys[0]);
+        slab.shrink();
+        assert_eq!(slab.memory() * 16, memory, "one chunk is no burst");
+        let again = burst(&mut slab);
+        assert!(keys.iter().all(|key| slab.get(*key).is_none()), "old keys name nothing");
+        assert!(again.iter().all(|key| slab.get(*key).is_some()));
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl<D: Datapath> Endpoint<D> {
     fn send_answers(&mut self, shared: &mut Shared) {
         let core = &self.core;
         // Not for what is held to share a datagram.
-        if core.ready.iter().any(|peer| !core.peer(*peer).control.is_empty()) {
+        if core.ready.iter().any(|peer| !core.peer(*peer).queues.control.is_empty()) {
             let at = self.core.moment(self.datapath.now());
             self.core.transmit(&mut self.datapath, at, shared);
         }

@@ -132,7 +132,8 @@ impl Core {
 
     fn send_control(&mut self, peer: PeerId, at: Moment) -> bool {
         let entry = &mut self.peers[peer.0 as usize];
-        let (Some(context), Some(&control)) = (entry.context.as_deref_mut(), entry.control.front()) else {
+        let (Some(context), Some(&control)) = (entry.context.as_deref_mut(), entry.queues.control.front())
+        else {
             return false;
         };
         let bytes = prefix(context.needs_syn()) + Segment::Control(control).encoded_length();
@@ -141,7 +142,7 @@ impl Core {
         }
         let token = Token::Control(control);
         let llp = context.send(at, token, datagram_length(bytes), Class::Control, true);
-        entry.control.pop_front();
+        entry.queues.control.pop_front();
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);
         true
@@ -149,24 +150,24 @@ impl Core {
 
     /// Sends the next datagram of the oldest operation in line. False when there is none, or the window, a fence or an order holds it back.
     fn send_start(&mut self, peer: PeerId, at: Moment) -> bool {
-        while let Some(&key) = self.peer(peer).starts.front() {
+        while let Some(&key) = self.peer(peer).queues.starts.front() {
             let entry = &mut self.peers[peer.0 as usize];
             let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.starts_here() && !tx.all_sent()) else {
-                entry.starts.pop_front();
+                entry.queues.starts.pop_front();
                 continue;
             };
             let fenced = tx.flags.contains(OpFlags::FENCE)
-                && !entry.underway.is_empty()
+                && !entry.queues.underway.is_empty()
                 && !planted(Defect::FenceIgnored);
-            if !tx.started && (fenced || entry.underway.holds_up(tx.class(), self.config.orders)) {
+            if !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders)) {
                 return false;
             }
             if tx.stage == TxStage::Writing && tx.length > LONG_WRITE {
                 // Messages behind it need not wait for all of it.
                 tx.started = true;
-                entry.underway.add(tx.class());
-                entry.starts.pop_front();
-                entry.bulk.push_back(key);
+                entry.queues.underway.add(tx.class());
+                entry.queues.starts.pop_front();
+                entry.queues.bulk.push_back(key);
                 continue;
             }
             if let Some(sent) = self.send_bundle(peer, at) {
@@ -174,7 +175,7 @@ impl Core {
             }
             let sent = self.send_next(peer, key, at);
             if sent && self.txs[key].all_sent() {
-                self.peer_mut(peer).starts.pop_front();
+                self.peer_mut(peer).queues.starts.pop_front();
             }
             return sent;
         }
@@ -183,10 +184,10 @@ impl Core {
 
     /// Sends the next datagram of a long operation, and lets the next one have its turn now and then.
     fn send_bulk(&mut self, peer: PeerId, at: Moment) -> bool {
-        while let Some(&key) = self.peer(peer).bulk.front() {
+        while let Some(&key) = self.peer(peer).queues.bulk.front() {
             let moves = self.txs.get(key).is_some_and(|tx| tx.moves_bulk() && !tx.all_sent());
             if !moves {
-                self.peer_mut(peer).bulk.pop_front();
+                self.peer_mut(peer).queues.bulk.pop_front();
                 continue;
             }
             let before = self.txs[key].sent;
@@ -195,9 +196,9 @@ impl Core {
             }
             let tx = &self.txs[key];
             if tx.all_sent() || tx.is_held() {
-                self.peer_mut(peer).bulk.pop_front();
+                self.peer_mut(peer).queues.bulk.pop_front();
             } else if before / TURN != tx.sent / TURN {
-                self.peer_mut(peer).bulk.rotate_left(1);
+                self.peer_mut(peer).queues.bulk.rotate_left(1);
             }
             return true;
         }
@@ -218,7 +219,7 @@ impl Core {
         }
         if !tx.started {
             tx.started = true;
-            entry.underway.add(tx.class());
+            entry.queues.underway.add(tx.class());
         }
         // A read counts requests, everything else bytes.
         tx.sent += if matches!(token, Token::Request { .. }) { 1 } else { payload as u64 };
@@ -330,7 +331,7 @@ impl Core {
     }
 
     fn push(&mut self, peer: PeerId, psn: Option<Psn>, outgoing: Outgoing<'_>, source: Source) {
-        let destination = self.peer(peer).destination;
+        let destination = self.peer(peer).destination();
         let (payload, full) = match source {
             Source::Nothing => (Payload::NONE, false),
             Source::Operation { tx, offset, length } => {

@@ -507,6 +507,7 @@ pub struct Stats {
     pub rx_direct_bytes: u64,
     pub rx_plans: u64,
     pub rx_plans_wrong: u64,
+    pub peers_thawed: u64,
 }
 
 impl fmt::Debug for Stats {
@@ -520,7 +521,7 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 24] {
+    pub fn rows(&self) -> [(&'static str, u64); 25] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
@@ -546,6 +547,7 @@ impl Stats {
             ("rx_direct_bytes", self.rx_direct_bytes),
             ("rx_plans", self.rx_plans),
             ("rx_plans_wrong", self.rx_plans_wrong),
+            ("peers_thawed", self.peers_thawed),
         ]
     }
 }

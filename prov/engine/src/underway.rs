@@ -22,6 +22,8 @@ const CLASSES: usize = 3;
 pub(crate) struct Underway([u32; CLASSES]);
 
 impl Underway {
+    pub(crate) const NONE: Self = Self([0; CLASSES]);
+
     /// An operation began.
     pub(crate) fn add(&mut self, class: Class) {
         for (index, count) in self.0.iter_mut().enumerate() {

@@ -77,7 +77,7 @@ impl Core {
         // One that was never talked to, or whose context ended, may not have been started yet.
         let mut note = |peer: PeerId, how: Awaited| {
             let entry = &mut peers[peer.0 as usize];
-            if entry.context.is_none() {
+            if entry.context_id().is_none() {
                 return;
             }
             if entry.awaited == Awaited::No {
@@ -99,6 +99,7 @@ impl Core {
     }
 
     fn ask(&mut self, peer: PeerId, at: Moment, shared: &mut Shared) {
+        self.thaw(peer);
         let closing = self.state == State::Closing;
         let (local, entry) = (self.name, self.peer_mut(peer));
         let awaited = core::mem::take(&mut entry.awaited);

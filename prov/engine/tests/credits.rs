@@ -120,7 +120,7 @@ fn drops_make_the_shares_smaller_for_a_while() {
     assert_eq!(target.domain.ep_stats(target.ep).rx_overflows, 3);
     let again = (0..100).any(|_| {
         target.time_passes(100_000);
-        flight_of(&mut target, &mut sender, to) == before
+        flight_of(&mut target, &mut sender, to) >= before
     });
     assert!(again, "and then they recover");
 }

@@ -17,6 +17,8 @@
 //! - The window starts at 64 packets, not 10: what overwhelms a receiver is bounded by its credit, and 64 packets of 1,500 bytes are one
 //!   segmentation train. It grows only while it limits the sender.
 
+use core::fmt;
+
 /// The losses that are noise: one in this many.
 const NOISE_SHARE: u32 = 50;
 /// Packets across rounds that are judged by the bare share.
@@ -28,6 +30,12 @@ const MINIMUM: u32 = 4;
 
 /// Decides how many packets may be in flight. Transmission numbers (`tx`, `next_tx`) tell rounds apart: the first transmission acknowledged that was made after a point ends the round trip that began there.
 pub trait CongestionControl {
+    /// What it goes by while nothing is in flight.
+    type Rest: Copy + fmt::Debug;
+    /// What to go on from when something is in flight again. Nothing is now, and `next_tx` is the next transmission.
+    fn rest(&self, next_tx: u64) -> Self::Rest;
+    /// Goes on from there, within its own limit.
+    fn resume(&mut self, rest: Self::Rest, next_tx: u64);
     /// Packets that may be in flight.
     fn window(&self) -> u32;
     /// A packet was sent, and `in_flight` are now.
@@ -72,6 +80,29 @@ struct Cut {
     spurious_needed: u32,
 }
 
+/// As [`Cut`], at rest.
+#[derive(Clone, Copy, Debug)]
+struct CutRest {
+    window: u16,
+    threshold: u16,
+    spurious_needed: u16,
+}
+
+/// [`TolerantAimd`] at rest: packets in 16 bits, transmissions by how far they are behind the next one.
+#[derive(Clone, Copy, Debug)]
+pub struct AimdRest {
+    window: u16,
+    threshold: u16,
+    acked: u16,
+    /// Packets and losses.
+    round: [u16; 2],
+    sample: [u16; 2],
+    round_end_behind: u16,
+    recovery_end_behind: u16,
+    cut: Option<CutRest>,
+    limited: [bool; 2],
+}
+
 /// The implementation: see the module.
 #[derive(Clone, Copy, Debug)]
 pub struct TolerantAimd {
@@ -96,7 +127,7 @@ impl TolerantAimd {
     /// A window that starts at 64 packets and never exceeds `limit`.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        let limit = limit.max(MINIMUM);
+        let limit = limit.clamp(MINIMUM, u16::MAX.into());
         Self {
             window: INITIAL.min(limit),
             threshold: limit,
@@ -143,7 +174,55 @@ impl TolerantAimd {
     }
 }
 
+/// A number of packets in 16 bits. Windows always fit, and more packets than that are no different.
+fn narrow(packets: u32) -> u16 {
+    u16::try_from(packets).unwrap_or(u16::MAX)
+}
+
 impl CongestionControl for TolerantAimd {
+    type Rest = AimdRest;
+
+    fn rest(&self, next_tx: u64) -> AimdRest {
+        let tally = |tally: Tally| [narrow(tally.packets), narrow(tally.lost)];
+        // What is further behind than a few windows is over.
+        let behind = |tx: u64| u16::try_from(next_tx.saturating_sub(tx)).unwrap_or(u16::MAX);
+        AimdRest {
+            window: narrow(self.window),
+            threshold: narrow(self.threshold),
+            acked: narrow(self.acked),
+            round: tally(self.round),
+            sample: tally(self.sample),
+            round_end_behind: behind(self.round_end),
+            recovery_end_behind: behind(self.recovery_end),
+            cut: self.cut.map(|cut| CutRest {
+                window: narrow(cut.window),
+                threshold: narrow(cut.threshold),
+                spurious_needed: narrow(cut.spurious_needed),
+            }),
+            limited: self.limited,
+        }
+    }
+
+    fn resume(&mut self, rest: AimdRest, next_tx: u64) {
+        let tally = |[packets, lost]: [u16; 2]| Tally { packets: packets.into(), lost: lost.into() };
+        *self = Self {
+            window: rest.window.into(),
+            threshold: rest.threshold.into(),
+            limit: self.limit,
+            acked: rest.acked.into(),
+            round: tally(rest.round),
+            sample: tally(rest.sample),
+            round_end: next_tx.saturating_sub(rest.round_end_behind.into()),
+            recovery_end: next_tx.saturating_sub(rest.recovery_end_behind.into()),
+            cut: rest.cut.map(|cut| Cut {
+                window: cut.window.into(),
+                threshold: cut.threshold.into(),
+                spurious_needed: cut.spurious_needed.into(),
+            }),
+            limited: rest.limited,
+        };
+    }
+
     fn window(&self) -> u32 {
         self.window
     }

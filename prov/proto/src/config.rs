@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use rdgram_wire::{Psn, WINDOW};
+use rdgram_wire::{Psn, Syn, WINDOW};
 
 /// Limits of the transport, the same for every context of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,52 @@ pub struct Local {
     pub route_mtu: u16,
     /// The route is an IPv6 one.
     pub ipv6: bool,
+}
+
+/// What the peer said that it is in a context, as far as that is needed after the first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The clock of its host when its endpoint was enabled.
+    pub incarnation: u64,
+    /// Its number for the context.
+    pub ctx: u32,
+    /// The cookie that we have to show.
+    pub cookie: u32,
+    /// The PSN of its first packet.
+    pub initial_psn: Psn,
+    /// What it understands beside the rest: see [`Syn::features`].
+    pub features: u32,
+    /// Largest eager message that it accepts.
+    pub staging_max: u32,
+    /// Largest datagram that it accepts.
+    pub segment_max: u16,
+    /// Its standing credit: packets, and bytes of packets of [`Class::Data`].
+    pub credit_packets: u16,
+    /// See above.
+    pub credit_bytes: u32,
+}
+
+impl Remote {
+    /// The standing credit.
+    pub(crate) const fn credit(&self) -> Credit {
+        Credit { packets: self.credit_packets, bytes: self.credit_bytes }
+    }
+}
+
+impl From<&Syn> for Remote {
+    fn from(syn: &Syn) -> Self {
+        Self {
+            incarnation: syn.incarnation,
+            ctx: syn.ctx,
+            cookie: syn.cookie,
+            initial_psn: syn.initial_psn,
+            features: syn.features,
+            staging_max: syn.staging_max,
+            segment_max: syn.segment_max,
+            credit_packets: syn.credit_packets,
+            credit_bytes: syn.credit_bytes,
+        }
+    }
 }
 
 /// Who competes for the window.

@@ -1,6 +1,7 @@
 //! One peer as seen by one endpoint: the state of a context, what is known about both sides, and the header every packet of it begins with.
 //! What happens to the state is beside: `receive`, `send`, `loss`, `timer`. Must never see a payload byte, a socket or a clock.
 
+mod cold;
 mod loss;
 mod receive;
 mod route;
@@ -16,7 +17,7 @@ use std::string::String;
 use rdgram_wire::{Flags, Kind, Llp, Syn, VERSION};
 
 use crate::cc::{CongestionControl, TolerantAimd};
-use crate::config::{Config, Credit, Local};
+use crate::config::{Config, Credit, Local, Remote};
 use crate::liveness::Liveness;
 use crate::mtu::PathMtu;
 use crate::refusal::Refusals;
@@ -25,6 +26,7 @@ use crate::rx::RxWindow;
 use crate::time::Instant;
 use crate::tx::TxWindow;
 
+pub use cold::Cold;
 pub use values::{
     AckNeed, Counters, Death, Event, Incarnation, PeerFault, Retransmission, Verdict, supersedes,
 };
@@ -47,7 +49,7 @@ struct ProbeSent {
 pub struct Context<T, C = TolerantAimd> {
     config: Config,
     local: Local,
-    peer: Option<Syn>,
+    peer: Option<Remote>,
     /// A packet came that names this context and carries its cookie: the peer knows us.
     established: bool,
     dead: Option<Death>,
@@ -180,8 +182,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         &self.local
     }
 
-    /// The peer's record, once it is known.
-    pub const fn peer(&self) -> Option<&Syn> {
+    /// The peer, once it is known.
+    pub const fn peer(&self) -> Option<&Remote> {
         self.peer.as_ref()
     }
 
@@ -237,13 +239,6 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// What was counted.
     pub const fn counters(&self) -> Counters {
         self.counters
-    }
-
-    /// Gives back the memory of the windows that is not in use. For peers that have been idle for long: the next packets allocate again.
-    pub fn release_memory(&mut self) {
-        self.tx.shrink();
-        self.refusals.shrink();
-        self.events.shrink_to_fit();
     }
 
     /// One line of state, for diagnostics.

@@ -27,9 +27,10 @@ mod tx;
 #[cfg(feature = "planted")]
 pub use planted::plant;
 
-pub use config::{Class, Config, Credit, Local};
+pub use config::{Class, Config, Credit, Local, Remote};
 pub use context::{
-    AckNeed, Context, Counters, Death, Event, Incarnation, PeerFault, Retransmission, Verdict, supersedes,
+    AckNeed, Cold, Context, Counters, Death, Event, Incarnation, PeerFault, Retransmission, Verdict,
+    supersedes,
 };
 pub use planted::{Defect, planted};
 pub use time::{Instant, Moment, PollGap};

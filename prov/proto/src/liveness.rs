@@ -47,6 +47,12 @@ pub(crate) struct Liveness {
     unanswered: Duration,
 }
 
+/// What is known of a peer that was heard and that nothing speaks against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    heard: Instant,
+}
+
 impl Liveness {
     pub(crate) fn new(now: Instant, connect_grace: Duration) -> Self {
         Self {
@@ -58,6 +64,18 @@ impl Liveness {
             silence: Duration::ZERO,
             unanswered: Duration::ZERO,
         }
+    }
+
+    /// What is known, when the peer was heard and nothing speaks against it: no report, no silence, no question without an answer.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        let doubt = self.port.is_some() || self.host.is_some() || self.silence() != Duration::ZERO;
+        let heard = self.heard.filter(|_| !doubt && self.asked <= self.heard)?;
+        Some(Rest { heard })
+    }
+
+    /// Goes on from there. A peer that was heard has no grace any more.
+    pub(crate) fn resume(rest: Rest) -> Self {
+        Self { heard: Some(rest.heard), ..Self::new(rest.heard, Duration::ZERO) }
     }
 
     /// When the peer was last heard from.

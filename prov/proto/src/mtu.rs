@@ -67,6 +67,21 @@ pub(crate) struct PathMtu {
     not_before: Instant,
 }
 
+/// What is known of the path, while no probe is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    ceiling_end: Instant,
+    not_before: Instant,
+    last_number: u32,
+    current: u16,
+    limit: u16,
+    ceiling: u16,
+    least: u16,
+    tries: u8,
+    in_doubt: bool,
+    answers: bool,
+}
+
 impl PathMtu {
     pub(crate) fn new(config: &Config, route_mtu: u16, ipv6: bool) -> Self {
         let overhead = if ipv6 { OVERHEAD_V6 } else { OVERHEAD_V4 };
@@ -89,6 +104,41 @@ impl PathMtu {
             probe: None,
             not_before: Instant::ZERO,
         }
+    }
+
+    /// What is known, when no probe is on its way.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        self.probe.is_none().then_some(Rest {
+            ceiling_end: self.ceiling_end,
+            not_before: self.not_before,
+            last_number: self.last_number,
+            current: self.current,
+            limit: self.limit,
+            ceiling: self.ceiling,
+            least: self.least,
+            tries: self.tries,
+            in_doubt: self.in_doubt,
+            answers: self.answers,
+        })
+    }
+
+    /// Goes on from there: this one is new, for the same route.
+    pub(crate) fn resume(&mut self, rest: Rest) {
+        *self = Self {
+            overhead: self.overhead,
+            current: rest.current,
+            limit: rest.limit,
+            ceiling: rest.ceiling,
+            ceiling_end: rest.ceiling_end,
+            least: rest.least,
+            searching: self.searching,
+            in_doubt: rest.in_doubt,
+            answers: rest.answers,
+            tries: rest.tries,
+            last_number: rest.last_number,
+            probe: None,
+            not_before: rest.not_before,
+        };
     }
 
     /// The largest datagram to build now.
@@ -134,6 +184,11 @@ impl PathMtu {
     pub(crate) fn next_number(&mut self) -> u32 {
         self.last_number = self.last_number.wrapping_add(1);
         self.last_number
+    }
+
+    /// The number of the last probe, once there was one.
+    pub(crate) const fn last_number(&self) -> Option<u32> {
+        if self.last_number == 0 { None } else { Some(self.last_number) }
     }
 
     /// The peer answered the probe `number`.

@@ -25,6 +25,8 @@ pub enum Defect {
     WindowWrap,
     /// A selective acknowledgement is taken for a cumulative one.
     SackIsCumulative,
+    /// A context that was cold expects the peer's packets from the first on.
+    ThawedAnew,
     /// Engine: a packet is acknowledged before its payload is placed.
     AckBeforePlacement,
     /// Engine: a message completes although a fragment is missing.
@@ -85,7 +87,7 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -96,6 +98,7 @@ impl Defect {
         Self::CumulativeOverGap,
         Self::WindowWrap,
         Self::SackIsCumulative,
+        Self::ThawedAnew,
         Self::AckBeforePlacement,
         Self::CompleteBeforeLastFragment,
         Self::MatchOutOfOrder,

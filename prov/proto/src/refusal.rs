@@ -23,6 +23,13 @@ pub(crate) struct Refusals<T> {
     waiting: VecDeque<(u64, T)>,
 }
 
+/// The counts, while nothing waits: the bits that travel say all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    arrived: u16,
+    counted_ahead: u16,
+}
+
 impl<T: Copy> Refusals<T> {
     pub(crate) const fn new() -> Self {
         Self { arrived: 0, ahead: None, counted: 0, waiting: VecDeque::new() }
@@ -101,10 +108,18 @@ impl<T: Copy> Refusals<T> {
         self.waiting.capacity()
     }
 
-    /// Gives memory back that is not in use.
-    pub(crate) fn shrink(&mut self) {
-        self.waiting.shrink_to_fit();
-        self.ahead = self.ahead.take().filter(|ring| ring.iter().any(|word| *word != 0));
+    /// The counts, when no token and no refusal waits for another refusal.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        let ahead = self.ahead.as_ref().is_some_and(|ring| ring.iter().any(|word| *word != 0));
+        let counted_ahead = u16::try_from(self.counted.saturating_sub(self.arrived)).ok()?;
+        (self.waiting.is_empty() && !ahead).then_some(Rest { arrived: low(self.arrived), counted_ahead })
+    }
+
+    /// Goes on from these counts, in the memory of one where nothing waits.
+    pub(crate) fn resume(&mut self, rest: Rest) {
+        self.arrived = rest.arrived.into();
+        self.counted = self.arrived + u64::from(rest.counted_ahead);
+        self.waiting.clear();
     }
 }
 
@@ -169,6 +184,32 @@ mod tests {
         assert!(refusals.arrived(1));
         assert!(refusals.acknowledged(1, older));
         assert!(!refusals.acknowledged(2, newer));
+    }
+
+    #[test]
+    fn counts_go_on_after_a_rest() {
+        let mut refusals = Refusals::new();
+        for index in 1..=70_000_u32 {
+            assert!(refusals.arrived(low(index.into())));
+        }
+        assert_eq!(refusals.expand(low(70_002)), 70_002);
+        let rest = refusals.rest().expect("nothing waits");
+        refusals.resume(rest);
+        let (old, new) = (refusals.expand(low(69_990)), refusals.expand(low(70_002)));
+        assert!(refusals.acknowledged(1, old) && !refusals.acknowledged(2, new));
+        assert!(refusals.rest().is_none(), "a token waits");
+        assert!(refusals.arrived(low(70_002)) && drain(&mut refusals).is_empty());
+        assert!(refusals.arrived(low(70_001)));
+        assert_eq!(drain(&mut refusals), [2]);
+    }
+
+    #[test]
+    fn a_count_ahead_of_what_arrived_is_known_after_a_rest() {
+        let mut refusals = Refusals::<u32>::new();
+        assert_eq!(refusals.expand(30_000), 30_000);
+        let rest = refusals.rest().expect("nothing waits");
+        refusals.resume(rest);
+        assert_eq!(refusals.expand(40_000), 40_000);
     }
 
     #[test]

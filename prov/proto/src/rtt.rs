@@ -15,7 +15,33 @@ pub(crate) struct Rtt {
     latest_ns: u64,
 }
 
+/// The same in 32 bits: 4 seconds, which is longer than any timeout.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    /// 0 without a sample.
+    smoothed_ns: u32,
+    variance_ns: u32,
+    latest_ns: u32,
+}
+
 impl Rtt {
+    pub(crate) fn rest(&self) -> Rest {
+        let narrow = |ns: u64| u32::try_from(ns).unwrap_or(u32::MAX);
+        Rest {
+            smoothed_ns: self.smoothed_ns.map_or(0, |smoothed| narrow(smoothed.max(1))),
+            variance_ns: narrow(self.variance_ns),
+            latest_ns: narrow(self.latest_ns),
+        }
+    }
+
+    pub(crate) fn resume(rest: Rest) -> Self {
+        Self {
+            smoothed_ns: (rest.smoothed_ns != 0).then_some(rest.smoothed_ns.into()),
+            variance_ns: rest.variance_ns.into(),
+            latest_ns: rest.latest_ns.into(),
+        }
+    }
+
     /// Takes in a sample (RFC 6298, section 2.2 and 2.3: alpha 1/8, beta 1/4).
     pub(crate) fn sample(&mut self, rtt: Duration) {
         // No round trip takes 2^59 ns, and the products below do not overflow.

@@ -243,9 +243,10 @@ impl<T: Copy> TxWindow<T> {
         self.data_bytes = 0;
     }
 
-    /// Gives memory back that is not in use.
-    pub(crate) fn shrink(&mut self) {
-        self.slots.shrink_to_fit();
+    /// Goes on from `base`, in the memory of a window that is empty.
+    pub(crate) fn reopen(&mut self, base: Psn) {
+        self.clear();
+        self.base = base;
     }
 
     fn get_mut(&mut self, psn: Psn) -> Option<&mut Slot<T>> {

@@ -46,6 +46,11 @@ pub enum Event {
         /// How many.
         count: usize,
     },
+    /// No application begins anything: what is under way ends, and peers go cold.
+    Pause {
+        /// For how long.
+        duration: Nanos,
+    },
     /// A node inserts a peer into its address vector.
     Insert {
         /// Which.
@@ -150,6 +155,9 @@ impl Profile {
             // Every third is of more messages than a window has packets.
             let count = if rng.chance(333_000) { rng.size(1_100..=2_500) } else { rng.size(10..=300) };
             events.push((when(rng), Event::Burst { from, to, count }));
+        }
+        for _ in 0..rng.weighted(&[40, 30, 30]) {
+            events.push((when(rng), Event::Pause { duration: rng.magnitude(1_000_000_000..=6_000_000_000) }));
         }
         for node in 0..self.nodes {
             for peer in 0..self.nodes {

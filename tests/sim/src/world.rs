@@ -93,6 +93,8 @@ pub struct World {
     pub(crate) remotes_pending: Vec<usize>,
     seed: u64,
     faults: Faults,
+    /// Nobody begins anything before this.
+    paused_until: Nanos,
     next_event: usize,
     events: Vec<TraceEvent>,
     phase_began: Nanos,
@@ -121,6 +123,7 @@ impl World {
             remotes_pending: vec![0; profile_nodes],
             seed,
             faults,
+            paused_until: 0,
             next_event: 0,
             events: Vec::new(),
             phase_began: 0,
@@ -219,8 +222,8 @@ impl World {
 
     fn up_step(&mut self, node: usize, now: Nanos) -> Result<(), String> {
         let asked = match self.phase {
-            Phase::Work => self.work(node)?,
-            Phase::Drain => self.drain(node)?,
+            Phase::Work if now >= self.paused_until => self.work(node)?,
+            Phase::Work | Phase::Drain => self.drain(node)?,
             Phase::Settle => self.sweep(node)?,
         };
         let mut moved = false;
@@ -368,6 +371,7 @@ impl World {
                     self.nodes[node].wake_at = now + duration;
                 }
                 Event::Restart { node, graceful, gap } => self.end(node, graceful, gap)?,
+                Event::Pause { duration } => self.paused_until = now + duration,
                 Event::Burst { from, to, count } => self.burst(from, to, count)?,
                 Event::Insert { node, peer } => {
                     self.profile.knows[node][peer] = true;

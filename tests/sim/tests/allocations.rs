@@ -12,7 +12,7 @@ use rdgram_engine::{
     RemoteSlice, RmaKind, RmaOp, SendOp, TagMatch, TraceEvent, UserSlice,
 };
 use rdgram_sim::faults::Faults;
-use rdgram_sim::net::Net;
+use rdgram_sim::net::{Nanos, Net};
 use rdgram_sim::node::Process;
 use rdgram_sim::rng::Rng;
 
@@ -155,10 +155,14 @@ impl Pair {
         while self.turn() == 0 {}
     }
 
-    /// Time passes, both sides make progress. Returns the completions read.
+    /// A little time passes, both sides make progress. Returns the completions read.
     fn turn(&mut self) -> usize {
+        self.turn_after(5_000)
+    }
+
+    fn turn_after(&mut self, pause: Nanos) -> usize {
         let mut net = self.net.borrow_mut();
-        let next = net.now() + 5_000;
+        let next = net.now() + pause;
         net.advance(next, |_, _| {});
         drop(net);
         let mut completions = 0;
@@ -274,6 +278,29 @@ fn the_allocator_counts() {
 fn eager_messages_allocate_nothing() {
     for length in [0, 8, 1_000, 16_000] {
         assert_eq!(allocations(Faults::none(), length, OpFlags::COMPLETION, 2_000), 0, "{length} bytes");
+    }
+}
+
+/// Few peers that talk now and then are cold in between.
+#[test]
+fn pauses_allocate_nothing() {
+    let mut pair = Pair::new(Faults::none());
+    let mut memory = [0_u8; 16];
+    // SAFETY: it outlives the pair's operations, which `transfer` waits for, and nothing else touches it meanwhile.
+    let [source, target] = [0, 8].map(|at| [unsafe { UserSlice::new(memory[at..].as_mut_ptr(), 8) }]);
+    let mut before = 0;
+    for round in 0..20 {
+        if round == 10 {
+            before = ALLOCATIONS.get();
+        }
+        pair.transfer(round % 2, &source, &target, OpFlags::COMPLETION);
+        for _ in 0..20 {
+            pair.turn_after(100_000_000);
+        }
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    for side in &pair.sides {
+        assert_eq!(side.domain.ep_stats(side.ep).peers_thawed, 19, "cold in every pause");
     }
 }
 

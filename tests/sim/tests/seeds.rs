@@ -41,6 +41,11 @@ fn every_seed_ends_well() {
         "two seeds made the same run"
     );
     assert!(tally.troubled > 0, "no datagram ever came to harm");
+    let thawed = tally.stats.iter().find(|(name, _)| *name == "peers_thawed").map_or(0, |(_, count)| *count);
+    assert!(
+        thawed >= seeds / 4 || seeds < 50,
+        "peers went cold, and were talked to again, {thawed} times in all"
+    );
     println!("{tally:#?}");
 }
 

@@ -184,6 +184,13 @@ impl Node {
         Self { domain, ep, cq, av, cntr, address, net: net.clone() }
     }
 
+    /// Ends it without a word, and makes another at its address.
+    pub(crate) fn restarted(self, incarnation: u64) -> Self {
+        let (net, port) = (self.net.clone(), self.address.port());
+        drop(self);
+        Self::with(&net, port, EpConfig::default(), incarnation)
+    }
+
     pub(crate) fn knows(&mut self, other: &Node) -> FiAddr {
         self.domain.av_insert(self.av, other.address)
     }

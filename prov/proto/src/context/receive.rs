@@ -7,7 +7,7 @@ use rdgram_wire::{Ack, Flags, Llp, Psn, Reset, ResetReason, Syn, VERSION, WINDOW
 
 use super::{AckNeed, Context, Death, Echo, Event, PeerFault, Verdict};
 use crate::cc::CongestionControl;
-use crate::config::Credit;
+use crate::config::Remote;
 use crate::mtu::Answer;
 use crate::planted::{Defect, planted};
 use crate::rx::{Arrival, RxWindow};
@@ -87,8 +87,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     pub fn on_reset(&mut self, at: Moment, reset: &Reset) {
         self.rto_floor = at.rto_floor;
         let cookie = self.peer.map_or(0, |peer| peer.cookie);
-        let sending =
-            self.tx.contains(reset.psn) || self.probe_sent.is_some_and(|probe| probe.number == reset.psn.0);
+        let sending = self.tx.contains(reset.psn) || self.mtu.last_number() == Some(reset.psn.0);
         if reset.cookie != cookie || !sending {
             self.counters.faults += 1;
             return;
@@ -181,8 +180,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
 
     /// Is this packet the peer's? Joins on its record, and takes its acknowledgement.
     fn admit(&mut self, at: Moment, llp: &Llp, syn: Option<&Syn>) -> Result<(), PeerFault> {
-        let begins_again =
-            |peer: Syn| syn.is_some_and(|syn| syn.incarnation == peer.incarnation && !same_peer(&peer, syn));
+        let begins_again = |peer: Remote| {
+            syn.is_some_and(|syn| syn.incarnation == peer.incarnation && !same_peer(&peer, syn))
+        };
         if llp.cookie == 0 && self.peer.is_some_and(begins_again) {
             // Did the peer give this context up, and is making another? Then it answers a probe of this one by RESET.
             self.confirm_due.get_or_insert(at.now);
@@ -227,9 +227,10 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             self.die(Death::Version);
             return Err(PeerFault::Version);
         }
-        self.peer = Some(*syn);
+        let peer = Remote::from(syn);
+        self.peer = Some(peer);
         self.rx = Some(RxWindow::new(syn.initial_psn));
-        self.credit = standing(syn);
+        self.credit = peer.credit();
         self.credit_until = None;
         self.mtu.on_peer(syn.segment_max);
         Ok(())
@@ -268,6 +269,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             self.counters.ce_received += 1;
             self.body_owed = true;
         }
+        self.withdraw_stale_offer(now);
         // The same transmission again, a network's duplicate, keeps the first time.
         let newer = |echo: Echo| (1..1 << 15).contains(&llp.tx_number.wrapping_sub(echo.tx_number));
         if self.echo.is_none_or(newer) {
@@ -364,13 +366,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     }
 }
 
-/// The standing credit of a peer.
-pub(super) const fn standing(record: &Syn) -> Credit {
-    Credit { packets: record.credit_packets, bytes: record.credit_bytes }
-}
-
 /// Whether a record is of the incarnation and context that is known.
-fn same_peer(known: &Syn, seen: &Syn) -> bool {
+fn same_peer(known: &Remote, seen: &Syn) -> bool {
     let ghost = planted(Defect::GhostIncarnation);
     (known.incarnation == seen.incarnation || ghost)
         && (known.ctx, known.cookie, known.initial_psn) == (seen.ctx, seen.cookie, seen.initial_psn)

@@ -2,7 +2,6 @@
 
 use rdgram_wire::{Ack, Flags, Kind, Llp, Psn};
 
-use super::receive::standing;
 use super::{AckNeed, Context, ProbeSent, Retransmission};
 use crate::cc::CongestionControl;
 use crate::config::{Class, Credit};
@@ -45,6 +44,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     pub fn send(&mut self, at: Moment, token: T, bytes: u16, class: Class, request_ack: bool) -> Llp {
         debug_assert!(self.can_send(class, bytes.into()), "no room: {self:?}");
         self.rto_floor = at.rto_floor;
+        if self.tx.outstanding() == 0 {
+            // What was asked before has nothing to say about this packet.
+            self.answered = false;
+            self.probe_sent = None;
+        }
         let tx = self.begin_transmission(at.now);
         let psn = self.tx.push(token, tx, at.now, bytes, class, request_ack);
         self.counters.sent += 1;
@@ -221,15 +225,17 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     pub(super) fn withdraw_stale_offer(&mut self, now: Instant) {
         if self.echo.is_some_and(|echo| echo.received + self.config.credit_lifetime < now) {
             self.offer = self.local.credit;
+            self.advertised = self.local.credit;
+            self.accepted = 0;
         }
     }
 
     /// Falls back to the standing credit when what the peer said last is too old to count on.
-    fn expire_credit(&mut self, now: Instant) {
+    pub(super) fn expire_credit(&mut self, now: Instant) {
         if self.credit_until.is_some_and(|until| until < now) {
             self.credit_until = None;
             if let Some(peer) = &self.peer {
-                self.credit = standing(peer);
+                self.credit = peer.credit();
             }
         }
     }

@@ -1,9 +1,11 @@
 //! The harness: two hosts that drive a context each as the engine does, the network between them, and the oracles that hold always:
 //! a message is accepted once, with the content it was sent with; it is reported acknowledged once, after it was accepted, and, if it was refused, after the refusal arrived.
 
+use core::hash::{Hash as _, Hasher as _};
 use core::time::Duration;
 use std::boxed::Box;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::DefaultHasher;
 use std::vec::Vec;
 
 use rdgram_wire::{Ack, Flags, Kind, Llp, Psn, Syn};
@@ -123,6 +125,7 @@ pub(super) struct Host {
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) hosts: [Host; 2],
+    config: Config,
     pub(super) delay: Duration,
     wire: BTreeMap<(Instant, u64), Packet>,
     reports: BTreeMap<(Instant, u64), usize>,
@@ -133,6 +136,12 @@ pub(super) struct World {
     /// Packets sent so far, by receiver.
     pub(super) carried: [u64; 2],
     pub(super) rto_floor: Duration,
+    /// Contexts that are at rest go cold and come back, now and then.
+    pub(super) freezing: Option<Random>,
+    /// How often one did.
+    pub(super) frozen: u64,
+    /// Of every packet sent: equal for equal runs.
+    digest: DefaultHasher,
 }
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -209,6 +218,7 @@ impl World {
         Self {
             now: Instant::ZERO,
             hosts: [Host::new(&config, first), Host::new(&config, second)],
+            config,
             delay: DELAY,
             wire: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -218,6 +228,9 @@ impl World {
             fate: Box::new(|_, _| Fate::Deliver),
             carried: [0; 2],
             rto_floor: MS,
+            freezing: None,
+            frozen: 0,
+            digest: DefaultHasher::new(),
         }
     }
 
@@ -250,6 +263,11 @@ impl World {
         self.post(1, 1, 100);
         assert!(self.run_until(|world| world.is_quiet(), MS * 1000), "{:?}", self.describe());
         assert!(self.hosts.iter().all(|host| !host.context.needs_syn()));
+    }
+
+    /// Equal for runs in which the same packets were sent at the same times.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest.finish()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -351,10 +369,27 @@ impl World {
             self.carry(side, llp, Body::Ack(ack), 64, false);
         }
         self.take_events(side);
+        self.freeze(side);
         self.steps += 1;
         if self.steps % 16 == 0 {
             self.hosts[side].context.assert_consistent();
         }
+    }
+
+    /// The context goes cold, if it rests, and comes back at once: in its own memory, or in that of a new one.
+    fn freeze(&mut self, side: usize) {
+        let Some(choice) = &mut self.freezing else { return };
+        if !choice.chance(3000) {
+            return;
+        }
+        let context = &mut self.hosts[side].context;
+        let Some(cold) = context.freeze(self.now) else { return };
+        self.frozen += 1;
+        if choice.chance(5000) {
+            let other = Local { ctx: 7, cookie: 7, route_mtu: 576, ipv6: true, ..*context.local() };
+            *context = Context::new(&self.config, other, self.now);
+        }
+        context.thaw(&cold);
     }
 
     fn transmit(&mut self, side: usize) {
@@ -412,6 +447,7 @@ impl World {
         let to = 1 - side;
         let packet = Packet { to, llp, syn, body, bytes, fragment, marked: false, sent: self.now };
         self.carried[to] += 1;
+        std::format!("{packet:?}").hash(&mut self.digest);
         let delay = self.delay;
         match (self.fate)(&packet, &mut self.random) {
             Fate::Deliver => self.arrive(packet, delay),
