@@ -1,5 +1,7 @@
 //! Calls: send, receive, peek, claim, cancel. Each either fails at once and changes nothing, or is accepted and completes exactly once.
 
+use rdgram_proto::FIRST_STAGING;
+
 use crate::count_line::Ended;
 use crate::cq::Entry;
 use crate::datapath::Datapath;
@@ -234,7 +236,7 @@ impl Core {
     /// Gives a send to another endpoint its number and its place in line.
     fn queue_tx(&mut self, key: Key, peer: PeerId, shared: &mut Shared) {
         let staging = self.peer(peer).context.as_deref().and_then(|context| context.peer());
-        let staging_max = staging.map_or(self.config.transport.staging_max, |peer| peer.staging_max);
+        let staging_max = staging.map_or(FIRST_STAGING, |peer| peer.staging_max);
         let eager_max = self.config.eager_max.min(staging_max as usize);
         self.number(key, peer);
         let tx = &mut self.txs[key];

@@ -454,7 +454,7 @@ impl Default for EpConfig {
     fn default() -> Self {
         Self {
             orders: Orders::empty(),
-            eager_max: 16 << 10,
+            eager_max: 64 << 10,
             inject_max: 1 << 10,
             unexpected_pool: 64 << 20,
             grant_bytes: None,

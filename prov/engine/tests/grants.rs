@@ -15,7 +15,8 @@ fn gathering(senders: u16) -> (Node, Vec<(Node, FiAddr)>) {
     let mut target = Node::with(&net, 1, config, 1);
     let senders = (0..senders)
         .map(|index| {
-            let mut sender = Node::new(&net, 2 + index);
+            let config = EpConfig { eager_max: 16 << 10, ..EpConfig::default() };
+            let mut sender = Node::with(&net, 2 + index, config, 2 + u64::from(index));
             let address = sender.knows(&target);
             let mut hello = [0; 5];
             target.recv(ANY, &mut hello, None, 0);

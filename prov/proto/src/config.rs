@@ -36,6 +36,9 @@ pub struct Config {
     pub credit_lifetime: Duration,
 }
 
+/// The staging limit of a peer whose record is not known yet (protocol.md, section 3).
+pub const FIRST_STAGING: u32 = 16 * 1024;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -49,7 +52,7 @@ impl Default for Config {
             peer_timeout: Duration::from_secs(15 * 60),
             segment_max: 65_507,
             probe_mtu: true,
-            staging_max: 16 * 1024,
+            staging_max: 64 * 1024,
             ack_every: 32,
             credit_lifetime: Duration::from_millis(50),
         }

@@ -27,7 +27,7 @@ mod tx;
 #[cfg(feature = "planted")]
 pub use planted::plant;
 
-pub use config::{Class, Config, Credit, Local, Remote};
+pub use config::{Class, Config, Credit, FIRST_STAGING, Local, Remote};
 pub use context::{
     AckNeed, Cold, Context, Counters, Death, Event, Incarnation, PeerFault, Retransmission, Verdict,
     supersedes,

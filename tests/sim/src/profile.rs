@@ -109,7 +109,7 @@ impl Profile {
 
     fn config(rng: &mut Rng, full_integrity: bool) -> EpConfig {
         let mut config = EpConfig {
-            eager_max: rng.pick(&[512, 1 << 10, 4 << 10, 16 << 10, 16 << 10]),
+            eager_max: rng.pick(&[512, 1 << 10, 4 << 10, 16 << 10, 64 << 10]),
             inject_max: rng.pick(&[64, 256, 512]),
             grant_bytes: rng.pick(&[None, Some(4 << 10), Some(32 << 10), Some(256 << 10)]),
             unexpected_pool: rng.pick(&[0, 4 << 10, 32 << 10, 256 << 10, 64 << 20]),
@@ -122,7 +122,7 @@ impl Profile {
         };
         config.transport.window = rng.pick(&[8, 32, 128, 1_024, 1_024]);
         config.transport.control_reserve = rng.pick(&[2, 16, 64]);
-        config.transport.staging_max = rng.pick(&[512, 4 << 10, 16 << 10, 16 << 10]);
+        config.transport.staging_max = rng.pick(&[512, 4 << 10, 16 << 10, 64 << 10]);
         config.transport.ack_every = rng.pick(&[1, 4, 32]);
         config
     }

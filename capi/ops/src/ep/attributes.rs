@@ -112,6 +112,8 @@ pub(super) fn config(settings: &Settings, attributes: &Attributes, automatic: bo
         ..EpConfig::default()
     };
     config.transport.peer_timeout = settings.peer_timeout;
+    // What is sent without asking is taken without being asked: else the peers' limit would be the least of both.
+    config.transport.staging_max = u32::try_from(settings.eager_max).unwrap_or(u32::MAX);
     config
 }
 
@@ -218,6 +220,7 @@ mod tests {
         assert!(config.source_errors && !self::config(&settings, &NONE, false).source_errors);
         assert_eq!((config.eager_max, config.inject_max, config.orders), (5, 99, Orders::WAW));
         assert_eq!(config.transport.peer_timeout, std::time::Duration::from_secs(7));
+        assert_eq!(config.transport.staging_max, 5);
         let options = socket_options(&settings);
         assert_eq!((options.receive_buffer, options.coalescing), (8192, false));
     }
