@@ -2,6 +2,7 @@
 //!
 //! Two things make messages wait for each other. Those that the window, a credit or FI_MORE has kept in line go out together when they may. And the sends of a burst, calls in a row without a look at a queue in between,
 //! are held from the ninth on until a datagram is full or the next progress call (decision 0012); the first of them left at once, so nobody's ping is delayed.
+//! Messages too large for that, but of few datagrams, are held as well: those of one size leave as one train, the others in one system call.
 
 use rdgram_proto::{Class, Defect, Moment, planted};
 use rdgram_wire::{Bundle, Llp, Segment, Syn};
@@ -24,8 +25,12 @@ const ITEM_MAX: usize = Bundle::FRAME + Segment::HEADER_MAX + PAYLOAD_MAX;
 const BODY_MAX: usize = Bundle::ITEMS_MAX as usize * ITEM_MAX;
 /// Sends in a row that leave at once.
 const BURST: u32 = 8;
-/// So many held messages are sent: small ones fill most of a datagram.
+/// So many held messages are sent: small ones fill most of a datagram, others a train of some size.
 const HELD_MAX: usize = 20;
+/// Longest message that is held, bytes: for one that is longer a system call of its own is a small part of the cost.
+const HELD_LENGTH: u64 = 16 << 10;
+/// Bytes that are held together: a full train.
+const HELD_BYTES: u64 = 64 << 10;
 
 /// Messages that share a datagram.
 #[derive(Debug)]
@@ -52,25 +57,34 @@ impl BundleEntry {
 impl TxEntry {
     /// It may share a datagram: a message that is whole in its first packet, small, and waits for nothing.
     fn is_small(&self) -> bool {
+        self.is_short() && self.length <= PAYLOAD_MAX as u64
+    }
+
+    /// It may share a system call: a message of few packets that waits for nothing.
+    fn is_short(&self) -> bool {
         self.stage == TxStage::Eager
             && !self.started
             && !self.rendezvous
-            && self.length <= PAYLOAD_MAX as u64
+            && self.length <= HELD_LENGTH
             && !self.flags.contains(OpFlags::FENCE)
     }
 }
 
 impl Core {
-    /// Whether a send just put in line is held back for others to share its datagram. Counts the burst.
+    /// Whether a send just put in line is held back for others to share its datagram, or its system call. Counts the burst.
     pub(crate) fn is_held(&mut self, peer: PeerId, key: Key) -> bool {
         self.burst += 1;
-        if !self.config.hold_bursts || self.burst <= BURST || !self.txs[key].is_small() {
-            return false;
-        }
+        let tx = &self.txs[key];
+        let held = self.held_bytes + tx.length;
         let entry = self.peer(peer);
-        entry.queues.starts.len() < HELD_MAX
-            && self.takes_bundles(peer)
-            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0)
+        let holds = self.config.hold_bursts
+            && self.burst > BURST
+            && tx.is_short()
+            && held < HELD_BYTES
+            && entry.queues.starts.len() < HELD_MAX
+            && entry.context.as_deref().is_some_and(|context| context.in_flight() > 0);
+        self.held_bytes = if holds { held } else { 0 };
+        holds
     }
 
     fn takes_bundles(&self, peer: PeerId) -> bool {

@@ -510,7 +510,8 @@ impl<D: Datapath> Domain<D> {
     fn call<R>(&mut self, ep: EpId, call: impl FnOnce(&mut Endpoint<D>, &mut Shared) -> R) -> R {
         let endpoint = self.endpoints.get_mut(ep.0);
         let result = call(endpoint, &mut self.shared);
-        self.holding |= endpoint.core.may_send();
+        // Of several endpoints another one may hold something; of one, all is known.
+        self.holding = endpoint.core.may_send() || (self.holding && self.progressed > 1);
         result
     }
 

@@ -100,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) poll_gap: PollGap,
     /// Sends since the last progress call.
     pub(crate) burst: u32,
+    /// Bytes of them that are held back.
+    pub(crate) held_bytes: u64,
     pub(crate) next_timeout: Option<Instant>,
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
@@ -147,6 +149,7 @@ impl Core {
             drawn: 0,
             poll_gap: PollGap::default(),
             burst: 0,
+            held_bytes: 0,
             next_timeout: None,
             ready: VecDeque::new(),
             acking: Vec::new(),

@@ -14,6 +14,7 @@ impl<D: Datapath> Endpoint<D> {
     /// One round. True when anything happened.
     pub(crate) fn progress(&mut self, shared: &mut Shared) -> bool {
         self.core.burst = 0;
+        self.core.held_bytes = 0;
         let now = self.datapath.now();
         self.core.poll_gap.on_poll(now);
         let at = self.core.moment(now);

@@ -24,6 +24,8 @@ pub(crate) struct Net {
     /// Reported to senders whose destination does not exist.
     pub(crate) unreachable: VecDeque<(SocketAddr, SocketAddr)>,
     pub(crate) sent: u64,
+    /// Calls that sent something.
+    pub(crate) calls: u64,
     /// What every endpoint is told of its receive buffer.
     pub(crate) receive_buffer: usize,
     /// What the next receive call says of drops.
@@ -103,6 +105,7 @@ impl Datapath for Path {
     }
     fn transmit(&mut self, batch: &TxBatch) -> Transmitted {
         let mut bytes = Vec::new();
+        self.net.borrow_mut().calls += 1;
         for packet in batch.packets() {
             batch.gather(packet, &mut bytes);
             let mut net = self.net.borrow_mut();
