@@ -16,8 +16,8 @@ use rdgram_host::wait::WaitSet;
 
 use crate::domain::State;
 
-/// Polling in vain before the first nap: about two round trips over the loopback interface, so an answer of a peer that runs comes first.
-const SPIN: Duration = Duration::from_micros(10);
+/// Polling in vain before the first nap: some round trips over the loopback interface, in which the ranks that share this processor, who yield to one another, have their turns.
+const SPIN: Duration = Duration::from_micros(40);
 /// Longest nap: what else the caller polls for, such as messages in shared memory, waits no longer than this.
 const NAP_MAX: Duration = Duration::from_micros(100);
 /// From one read to the next: a caller that takes longer does other work in between, which no nap may hold up.
@@ -150,7 +150,7 @@ mod tests {
     const BEGIN: Instant = Instant::from_nanos(1_000_000_000);
 
     /// The first poll of a row, one each microsecond, that may ask for a nap.
-    const FIRST_NAP: Option<u32> = Some(10);
+    const FIRST_NAP: Option<u32> = Some(40);
 
     /// A thread that has waited for this long in all.
     fn told(total: Duration) -> Option<Waited> {
