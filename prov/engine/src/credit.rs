@@ -24,8 +24,6 @@ const HOLD: Duration = Duration::from_millis(150);
 /// Shares are looked through so often.
 const SWEEP: Duration = Duration::from_millis(25);
 
-/// The first share; from then on it may double with every acknowledgement: others may have begun at the same time.
-const FIRST_SHARE: u32 = 16 * DATAGRAM_COST;
 /// Shares are told in steps: small changes are not worth telling.
 const STEP: u32 = DATAGRAM_COST;
 
@@ -86,7 +84,9 @@ impl Credits {
         let shareable = self.shareable(contexts);
         let equal = shareable / u32::try_from(self.sharers.len().max(1)).unwrap_or(u32::MAX);
         let free = shareable.saturating_sub(self.promised - own);
-        equal.min(free).min((2 * own).max(FIRST_SHARE)) / STEP * STEP
+        // What may double with every acknowledgement begins small: others may have begun at the same time.
+        let first = self.whole / PEERS_FORESEEN;
+        equal.min(free).min((2 * own).max(first)) / STEP * STEP
     }
 }
 
