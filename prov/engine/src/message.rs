@@ -340,7 +340,9 @@ impl Core {
         };
         let Some(target) = rx.target else { return };
         let end = offset.checked_add(payload.len() as u64);
-        if end.is_none_or(|end| end > rx.grant.given) || rx.received + payload.len() as u64 > rx.wanted() {
+        // What is granted is at most what is wanted. The sum too: who sends the same bytes twice must not exceed it.
+        let given = rx.grant.given;
+        if end.is_none_or(|end| end > given) || rx.received + payload.len() as u64 > given {
             self.stats.rx_malformed += 1;
             return;
         }
