@@ -261,14 +261,16 @@ pub fn source_for(destination: SocketAddr) -> io::Result<IpAddr> {
 const ROUTE_LIFETIME: Duration = Duration::from_millis(100);
 
 /// The host asked about last, and what was learnt when.
-static LAST_ROUTE: Mutex<Option<(IpAddr, u16, Instant)>> = Mutex::new(None);
+static LAST_ROUTE: Mutex<Option<(SocketAddr, u16, Instant)>> = Mutex::new(None);
 
 /// Largest IP packet on the way to `destination` as far as this host knows; Ethernet's where there is no route.
 pub fn route_mtu(destination: SocketAddr) -> u16 {
     let ask = || Udp::route(destination).map_or(1500, |route| route.mtu);
     // A process that was forked while it was locked never sees it unlocked.
     let Ok(mut last) = LAST_ROUTE.try_lock() else { return ask() };
-    let (host, now) = (destination.ip(), clock::now());
+    // Without the port, but with the scope of a link-local address.
+    let (mut host, now) = (destination, clock::now());
+    host.set_port(0);
     match *last {
         Some((known, mtu, when)) if known == host && now.saturating_duration_since(when) < ROUTE_LIFETIME => {
             mtu
