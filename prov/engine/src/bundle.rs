@@ -78,6 +78,7 @@ impl Core {
         let held = self.held_bytes + tx.length;
         let entry = self.peer(peer);
         let holds = self.config.hold_bursts
+            && entry.link.up().is_none()
             && self.burst > BURST
             && tx.is_short()
             && held < HELD_BYTES
@@ -90,7 +91,8 @@ impl Core {
     fn takes_bundles(&self, peer: PeerId) -> bool {
         let context = self.peer(peer).context.as_deref();
         let features = context.filter(|context| !context.needs_syn()).and_then(|context| context.peer());
-        self.config.bundles && features.is_some_and(|peer| peer.features & Syn::BUNDLES != 0)
+        let by_datagram = self.peer(peer).link.up().is_none();
+        by_datagram && self.config.bundles && features.is_some_and(|peer| peer.features & Syn::BUNDLES != 0)
     }
 
     /// Sends the messages at the front of the line, the first of which may go, in one datagram. `None` when there are no two that can share one; false when the window has no room.

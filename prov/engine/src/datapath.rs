@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use rdgram_proto::Instant;
 
+use crate::local::LocalRoute;
 use crate::mem::UserSlice;
 use crate::plan::{Plan, Scattered};
 
@@ -235,6 +236,12 @@ pub trait Datapath {
 
     /// A clock value to order incarnations by: of the host, not of the process (wall clock nanoseconds).
     fn incarnation(&self) -> u64;
+
+    /// The way to other endpoints of this host through memory, when there is one. Asked once, when the endpoint is enabled with this incarnation.
+    fn open_local(&mut self, incarnation: u64) -> Option<Box<dyn LocalRoute>> {
+        let _ = incarnation;
+        None
+    }
 
     /// An endpoint that has been idle for some time gave much memory back to the allocator. A good moment to give it to the system.
     fn released(&mut self) {}

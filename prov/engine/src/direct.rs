@@ -26,6 +26,8 @@ pub(crate) enum Placement<'a> {
     Bounced(&'a [u8]),
     /// So many bytes that lie at their final address already. Only of granted data and of answers, whose place was compared.
     Direct(usize),
+    /// In shared memory, where they may change: to be copied once, and not to be looked at.
+    Shared(UserSlice),
 }
 
 impl<'a> Placement<'a> {
@@ -34,14 +36,24 @@ impl<'a> Placement<'a> {
         match self {
             Self::Bounced(bytes) => bytes.len(),
             Self::Direct(length) => *length,
+            Self::Shared(slice) => slice.len(),
         }
     }
 
-    /// What is to be copied.
+    /// The bytes, where they may be looked at: those of a datagram.
     pub(crate) fn bounced(&self) -> &'a [u8] {
         match self {
             Self::Bounced(bytes) => bytes,
-            Self::Direct(_) => &[],
+            Self::Direct(_) | Self::Shared(_) => &[],
+        }
+    }
+
+    /// Copies what is not where it belongs to `offset` of `slices`. What lies beyond their end, or beyond the first `most` bytes, is left out.
+    pub(crate) fn copy_to(&self, slices: &[UserSlice], offset: usize, most: usize) {
+        match self {
+            Self::Bounced(bytes) => mem::scatter(slices, offset, &bytes[..bytes.len().min(most)]),
+            Self::Direct(_) => {}
+            Self::Shared(slice) => mem::move_range(&[*slice], 0, slices, offset, slice.len().min(most)),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::av::AddressVector;
 use crate::cq::{CompletionQueue, Counter, Entry};
 use crate::datapath::{Datapath, Sleep, Wake};
 use crate::endpoint::{Endpoint, State};
+use crate::local::LocalStats;
 use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::mr::MrTable;
@@ -459,6 +460,11 @@ impl<D: Datapath> Domain<D> {
         self.endpoints.get(ep.0).core.stats
     }
 
+    /// Counters of the endpoint's way through memory.
+    pub fn ep_local_stats(&self, ep: EpId) -> LocalStats {
+        self.endpoints.get(ep.0).core.neighbours.stats()
+    }
+
     /// The endpoint's datapath.
     pub fn ep_datapath(&self, ep: EpId) -> &D {
         &self.endpoints.get(ep.0).datapath
@@ -579,9 +585,9 @@ impl<D: Datapath> Domain<D> {
     }
 
     /// How long a waiter may sleep if no datagram arrives.
-    pub fn sleep(&self, now: Instant) -> Sleep {
+    pub fn sleep(&mut self, now: Instant) -> Sleep {
         let mut least = Sleep::Forever;
-        for endpoint in self.endpoints.values() {
+        for endpoint in self.endpoints.0.iter_mut().flatten() {
             least = match (least, endpoint.sleep(now)) {
                 (Sleep::Not, _) | (_, Sleep::Not) => return Sleep::Not,
                 (Sleep::Forever, other) | (other, Sleep::Forever) => other,

@@ -17,6 +17,7 @@ use crate::direct::Predictor;
 use crate::domain::Shared;
 use crate::entries::{PostedEntry, RxEntry, Token, TxEntry, TxStage};
 use crate::grants::Grants;
+use crate::link::Neighbours;
 use crate::matching::{MatchQueue, PeerId};
 use crate::mem;
 use crate::notices::Notices;
@@ -110,6 +111,9 @@ pub(crate) struct Core {
     pub(crate) warmth: Warmth,
     pub(crate) notices: Notices,
     pub(crate) predictor: Predictor,
+    pub(crate) neighbours: Neighbours,
+    /// For a list of slices that is needed for one call.
+    pub(crate) slices: Vec<mem::UserSlice>,
     pub(crate) batch: TxBatch,
     /// Peer and PSN of each datagram of the batch; the PSN only for those that the transport retransmits.
     pub(crate) batch_owners: Vec<(PeerId, Option<Psn>)>,
@@ -158,6 +162,8 @@ impl Core {
             warmth: Warmth::default(),
             notices: Notices::default(),
             predictor: Predictor::default(),
+            neighbours: Neighbours::default(),
+            slices: Vec::new(),
             batch: TxBatch::new(TX_BATCH),
             batch_owners: Vec::with_capacity(TX_BATCH),
             blocked: false,
@@ -412,6 +418,7 @@ impl<D: Datapath> Endpoint<D> {
         // Peers are taken to have a buffer like this one's until they say otherwise: many may begin at once.
         let first_flight = &mut self.core.config.transport.first_flight;
         *first_flight = (*first_flight).min(self.core.credits.standing().packets.into());
+        self.core.neighbours.open(self.datapath.open_local(self.core.incarnation));
         self.core.state = State::Enabled;
     }
 
@@ -419,6 +426,7 @@ impl<D: Datapath> Endpoint<D> {
     pub(crate) fn shutdown(&mut self) {
         let core = &mut self.core;
         core.state = State::Closing;
+        core.neighbours.forbid_pulls();
         // The domain took the bindings: nothing more is told to the application. Its receive buffers are its own again.
         for key in core.rxs.keys_where(|_| true) {
             core.release_rx(key);

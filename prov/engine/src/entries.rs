@@ -4,6 +4,7 @@ use rdgram_proto::{Defect, planted};
 use rdgram_wire::Control;
 
 use crate::grants::Grant;
+use crate::local::ForeignPiece;
 use crate::matching::PeerId;
 use crate::mem::UserSlice;
 use crate::slab::Key;
@@ -118,6 +119,8 @@ pub(crate) struct TxEntry {
     pub(crate) turn: Option<u32>,
     /// The completion was written already (FI_INJECT_COMPLETE).
     pub(crate) reported: bool,
+    /// A write through memory: its target says when it is placed.
+    pub(crate) answers: bool,
 }
 
 impl TxEntry {
@@ -159,6 +162,7 @@ impl TxEntry {
             return false;
         }
         match self.stage {
+            TxStage::Writing if self.answers => self.answered,
             TxStage::Eager
             | TxStage::Granted
             | TxStage::Writing
@@ -341,6 +345,10 @@ pub(crate) struct RxEntry {
     pub(crate) atomic: Option<AtomicRequest>,
     /// For a message to ourselves whose payload is still with its send.
     pub(crate) local: Option<Key>,
+    /// It came through memory: its payload cannot be refused any more.
+    pub(crate) by_memory: bool,
+    /// Where its payload lies in its sender's memory, when it can be copied from there.
+    pub(crate) foreign: Vec<ForeignPiece>,
 }
 
 impl RxEntry {
@@ -365,6 +373,8 @@ impl RxEntry {
     /// Readies a released entry for its next message.
     pub(crate) fn reset(&mut self) {
         debug_assert!(self.staging.is_none(), "a released entry holds no block");
-        *self = Self::default();
+        let mut foreign = core::mem::take(&mut self.foreign);
+        foreign.clear();
+        *self = Self { foreign, ..Self::default() };
     }
 }

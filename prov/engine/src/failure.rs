@@ -14,6 +14,7 @@ impl Core {
         if self.peer(peer).context.is_none() {
             return;
         }
+        self.part_from(peer);
         self.stats.peers_dead += 1;
         self.contexts -= 1;
         self.peer_mut(peer).forget_context();

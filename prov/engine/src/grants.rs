@@ -128,7 +128,9 @@ impl Core {
         let (peer, message_id) = (rx.peer, rx.message_id);
         let grants = &self.grants;
         let fits = grants.waiting == 0 && grants.open + wanted <= grants.budget;
-        if fits || wanted == 0 || !self.takes_grants(peer) {
+        // Queues in memory hold no more than their room, whatever is asked for.
+        let by_memory = rx.by_memory;
+        if fits || by_memory || wanted == 0 || !self.takes_grants(peer) {
             if wanted > 0 {
                 self.forget_ended();
                 self.grants.give(&mut self.rxs[key].grant, key, wanted, 0);

@@ -17,6 +17,8 @@ mod endpoint;
 mod entries;
 mod failure;
 mod grants;
+mod link;
+mod local;
 mod long_double;
 mod matching;
 mod mem;
@@ -42,6 +44,7 @@ mod watch;
 pub use atomic_op::{AtomicOp, Datatype, atomic_is_defined};
 pub use datapath::*;
 pub use domain::{Access, Busy, Domain, DuplicateKey, FailurePending, Region};
+pub use local::*;
 pub use mem::UserSlice;
 pub use plan::{Plan, Scattered};
 #[cfg(feature = "trace")]

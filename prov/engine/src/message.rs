@@ -8,6 +8,7 @@ use crate::direct::{Placement, Stream};
 use crate::domain::Shared;
 use crate::endpoint::{Claimed, Core};
 use crate::entries::{RxStage, Target, TxStage};
+use crate::link::{self, Route};
 use crate::matching::{PeerId, Unexpected};
 use crate::mem::{self, UserSlice};
 use crate::slab::Key;
@@ -22,7 +23,8 @@ impl Core {
         &mut self,
         peer: PeerId,
         segment: &Segment,
-        payload: &[u8],
+        payload: Placement<'_>,
+        route: Route,
         shared: &mut Shared,
     ) {
         let Segment::ExtendedSend { msn, offset, message_id, total, start, .. } = *segment else { return };
@@ -31,6 +33,7 @@ impl Core {
             return;
         }
         let Some(key) = self.message_of(peer, msn, message_id, total) else { return };
+        self.rxs[key].by_memory |= route == Route::Memory;
         let first = start.is_some() && !self.rxs[key].started;
         if let (Some(start), true) = (start, first) {
             self.take_envelope(key, start);
@@ -81,7 +84,7 @@ impl Core {
         Some(key)
     }
 
-    fn take_envelope(&mut self, key: Key, start: Start) {
+    pub(crate) fn take_envelope(&mut self, key: Key, start: Start) {
         let rx = &mut self.rxs[key];
         rx.started = true;
         rx.tag = start.tag;
@@ -250,6 +253,9 @@ impl Core {
     fn ask_for(&mut self, key: Key, shared: &mut Shared) {
         let rx = &self.rxs[key];
         let wanted = rx.wanted();
+        if wanted > 0 && !rx.foreign.is_empty() {
+            return self.neighbours.pull(key);
+        }
         let refused = rx.total <= self.config.eager_max as u64;
         if !(planted(Defect::LostRnrGrant) && refused) {
             self.grant(key, wanted);
@@ -260,9 +266,9 @@ impl Core {
     }
 
     /// Puts eager payload where it belongs: the target, or a staging block; refuses the message when there is none.
-    fn deposit(&mut self, key: Key, offset: usize, payload: &[u8]) {
+    pub(crate) fn deposit(&mut self, key: Key, offset: usize, payload: Placement<'_>) {
         let rx = &mut self.rxs[key];
-        if rx.remote || payload.is_empty() {
+        if rx.remote || payload.len() == 0 {
             return;
         }
         if rx.received + payload.len() as u64 > rx.total {
@@ -273,22 +279,31 @@ impl Core {
         if let Some(target) = rx.target {
             rx.received += payload.len() as u64;
             let fits = payload.len().min(target.room.saturating_sub(offset));
-            mem::scatter(&self.posts[target.posted].slices, target.base + offset, &payload[..fits]);
+            payload.copy_to(&self.posts[target.posted].slices, target.base + offset, fits);
             return;
         }
         if rx.staging.is_none() {
-            rx.staging = usize::try_from(rx.total)
-                .ok()
-                .filter(|total| *total <= self.config.eager_max.max(payload.len()))
-                .and_then(|total| self.unexpected.take(total));
+            let most = if rx.by_memory { link::EAGER_MAX } else { self.config.eager_max };
+            let length = usize::try_from(rx.total).ok().filter(|total| *total <= most.max(payload.len()));
+            // What came through memory has left its sender: that the pool is full, senders are told beforehand (`LocalRoute::set_welcome`).
+            rx.staging = match length {
+                Some(length) if rx.by_memory => Some(self.unexpected.take_unlimited(length)),
+                Some(length) => self.unexpected.take(length),
+                None => None,
+            };
             self.stats.unexpected_bytes_max =
                 self.stats.unexpected_bytes_max.max(self.unexpected.handed_out_max() as u64);
         }
         let Some(block) = &mut rx.staging else {
+            if rx.by_memory {
+                let peer = rx.peer;
+                return self.begin_end(peer, Cause::Corrupt);
+            }
             self.refuse(key);
             return;
         };
-        block[offset..offset + payload.len()].copy_from_slice(payload);
+        let end = offset + payload.len();
+        payload.copy_to(&[UserSlice::of_block(&mut block[offset..end])], 0, payload.len());
         rx.received += payload.len() as u64;
     }
 
@@ -307,7 +322,7 @@ impl Core {
     }
 
     /// After something of a message came: it may be whole, and need not be found by its number any more.
-    fn settle(&mut self, key: Key, shared: &mut Shared) {
+    pub(crate) fn settle(&mut self, key: Key, shared: &mut Shared) {
         let rx = &self.rxs[key];
         if rx.stage == RxStage::Early {
             return;
@@ -352,10 +367,8 @@ impl Core {
         let offset = usize::try_from(offset).expect("below wanted, which fits the buffer");
         rx.received += payload.len() as u64;
         self.grants.on_data(&mut rx.grant, payload.len() as u64, rx.received);
-        if let (Placement::Bounced(bytes), false) =
-            (payload, planted(Defect::AckBeforePlacement) && rx.is_whole())
-        {
-            mem::scatter(&self.posts[target.posted].slices, target.base + offset, bytes);
+        if !(planted(Defect::AckBeforePlacement) && rx.is_whole()) {
+            payload.copy_to(&self.posts[target.posted].slices, target.base + offset, payload.len());
         }
         self.note_placed(Stream::Granted(key), payload, end, whole, furthest);
         if self.rxs[key].is_whole() {

@@ -22,13 +22,30 @@ impl TxEntry {
         matches!(self.stage, TxStage::Granted | TxStage::Responding | TxStage::Writing | TxStage::Voiding(_))
             && !self.is_held()
     }
+
+    /// A packet of it, with so many bytes of payload, is sent.
+    pub(crate) fn note_sent(&mut self, token: Token, payload: u64) {
+        // A read counts requests, everything else bytes.
+        self.sent += if matches!(token, Token::Request { .. }) { 1 } else { payload };
+        self.parted |= matches!(token, Token::RmaWrite { .. }) && payload < self.length;
+        self.voided |= matches!(token, Token::Void { .. });
+    }
 }
 
 /// What to send next of an operation, in a datagram with `room` bytes for the segment.
 pub(crate) fn next(tx: &TxEntry, key: Key, room: usize) -> Token {
     let blank = blank(tx, key);
     let (segment, _) = segment_of(tx, blank);
-    let space = (room - segment.encoded_length()) as u64;
+    extend(tx, blank, (room - segment.encoded_length()) as u64)
+}
+
+/// What to send next of an operation, with at most `space` bytes of payload.
+pub(crate) fn next_in(tx: &TxEntry, key: Key, space: u64) -> Token {
+    extend(tx, blank(tx, key), space)
+}
+
+/// Gives a kind of packet its payload.
+fn extend(tx: &TxEntry, blank: Token, space: u64) -> Token {
     match blank {
         Token::Start { tx: key, .. } => {
             let length = if tx.rendezvous { 0 } else { tx.length.min(space) };

@@ -11,6 +11,7 @@ use rdgram_proto::{Cold, Context};
 use rdgram_wire::Control;
 
 use crate::entries::Token;
+use crate::link::Link;
 use crate::matching::PeerId;
 use crate::slab::Key;
 use crate::types::{FiAddr, RemoteSlice};
@@ -62,6 +63,8 @@ pub(crate) struct Peer {
     /// In the endpoint's list of peers that may go cold, after so many more walks.
     pub(crate) warm: bool,
     pub(crate) walks_left: u8,
+    /// Whether it can be reached through memory.
+    pub(crate) link: Link,
 }
 
 /// What is remembered of a context that ended, so that its late packets join no other.
@@ -175,6 +178,7 @@ impl Peer {
             noticed: false,
             warm: false,
             walks_left: 0,
+            link: Link::default(),
         }
     }
 

@@ -21,9 +21,13 @@ impl<D: Datapath> Endpoint<D> {
         for due in [self.core.watch.arm(now), self.core.warmth.arm(now)].into_iter().flatten() {
             self.core.next_timeout = Some(self.core.next_timeout.map_or(due, |next| next.min(due)));
         }
+        let came = self.core.progress_neighbours(now, shared);
+        let due = self.core.next_timeout.is_some_and(|timeout| timeout <= now);
+        let spared = !due && self.core.neighbours.spares_socket(now);
         let mut received = 0;
         let mut drained = false;
-        for _ in 0..RX_BATCHES_MAX {
+        let batches = if spared { 0 } else { RX_BATCHES_MAX };
+        for _ in 0..batches {
             let batch = self.receive(at, shared);
             received += batch.datagrams;
             drained = batch.drained;
@@ -37,9 +41,11 @@ impl<D: Datapath> Endpoint<D> {
             }
         }
         let mut errors = false;
-        while let Some(error) = self.datapath.poll_error() {
-            self.on_error(now, &error, shared);
-            errors = true;
+        if !spared {
+            while let Some(error) = self.datapath.poll_error() {
+                self.on_error(now, &error, shared);
+                errors = true;
+            }
         }
         // What has not been read yet may be the very acknowledgement that a timer waits for.
         if drained && self.core.next_timeout.is_some_and(|timeout| timeout <= now) {
@@ -48,14 +54,22 @@ impl<D: Datapath> Endpoint<D> {
                 self.datapath.released();
             }
         }
+        if drained {
+            self.core.finish_ends(shared);
+        }
         self.core.give_notices(shared);
         self.core.progress_grants(now);
+        let datagrams = self.core.stats.tx_datagrams;
         let sent = self.core.transmit(&mut self.datapath, at, shared);
         if !self.core.batch.is_empty() {
             self.core.flush_batch(&mut self.datapath, at, shared);
         }
         let acknowledged = self.core.acknowledge(&mut self.datapath, at, received == 0 && drained, shared);
-        received > 0 || errors || sent || acknowledged
+        if !spared {
+            let busy = received > 0 || self.core.stats.tx_datagrams != datagrams;
+            self.core.neighbours.note_socket(now, busy);
+        }
+        came || received > 0 || errors || sent || acknowledged
     }
 
     /// One receive call, with a plan when there is something to predict.
@@ -82,11 +96,17 @@ impl<D: Datapath> Endpoint<D> {
     }
 
     /// See [`crate::Domain::sleep`].
-    pub(crate) fn sleep(&self, now: Instant) -> Sleep {
-        let core = &self.core;
+    pub(crate) fn sleep(&mut self, now: Instant) -> Sleep {
+        let core = &mut self.core;
         let acks = !core.acking.is_empty() && !core.blocked;
-        match core.next_timeout {
-            _ if acks || core.may_send() => Sleep::Not,
+        let work = acks || core.may_send() || !core.neighbours.sleep();
+        let limit = core.neighbours.sleep_limit(core.watch.is_awake());
+        let next_timeout = match (core.next_timeout, limit) {
+            (timeout, None) => timeout,
+            (timeout, Some(limit)) => Some(timeout.map_or(now + limit, |timeout| timeout.min(now + limit))),
+        };
+        match next_timeout {
+            _ if work => Sleep::Not,
             Some(timeout) if timeout <= now => Sleep::Not,
             // Nothing tells when a full socket has room again but asking.
             _ if core.blocked => Sleep::For(BLOCKED_RETRY),
@@ -152,6 +172,11 @@ impl Core {
             + self.injected.handed_out()
             + self.unexpected.handed_out();
         let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.queues.writes.is_empty());
-        contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty()
+        contexts_idle
+            && self.neighbours.is_quiet()
+            && !acks_owed
+            && entries == 0
+            && !queues
+            && self.claimed.is_empty()
     }
 }

@@ -11,6 +11,7 @@ use crate::direct::Placement;
 use crate::domain::Shared;
 use crate::endpoint::{Core, State};
 use crate::entries::{Token, TxStage};
+use crate::link::Route;
 use crate::matching::PeerId;
 use crate::peer::{Peer, peer_of};
 use crate::slab::Key;
@@ -49,6 +50,7 @@ impl Core {
         self.on_packet(at, peer, packet, datagram, direct, shared);
         self.drain_events(peer, shared);
         self.note_context(peer);
+        self.note_heard(peer);
         let entry = self.peer(peer);
         if entry.has_queued() || entry.context.as_deref().is_some_and(|context| context.wants_turn(at.now)) {
             self.make_ready(peer);
@@ -95,6 +97,11 @@ impl Core {
         let ended = entry.ended.as_deref().copied();
         let known = joined.or_else(|| ended.map(|ended| ended.incarnation));
         match supersedes(known, syn.incarnation) {
+            // What it put into our queue before it ended comes first: the packet comes again.
+            Incarnation::Newer if joined.is_some() && entry.link.neighbour().is_some() => {
+                self.begin_end(peer, Cause::Restarted);
+                return None;
+            }
             Incarnation::Newer if joined.is_some() => self.fail_peer(peer, Cause::Restarted, shared),
             // Of a context that ended: a late packet, which must not join one made since.
             Incarnation::Same
@@ -132,7 +139,7 @@ impl Core {
             (Verdict::Accept, Body::Data { segment, payload }) => {
                 self.note_sender(peer);
                 let placement = direct.map_or(Placement::Bounced(payload), Placement::Direct);
-                self.place(peer, segment, placement, shared);
+                self.place(peer, segment, placement, Route::Network, shared);
             }
             (Verdict::Accept, Body::Bundle(bundle)) => {
                 self.note_sender(peer);
@@ -162,24 +169,33 @@ impl Core {
         let placed = if planted(Defect::BundleTailLost) { bundle.items().count() - 1 } else { usize::MAX };
         for item in bundle.items().take(placed) {
             match item {
-                Ok((segment, payload)) => self.place(peer, &segment, Placement::Bounced(payload), shared),
+                Ok((segment, payload)) => {
+                    self.place(peer, &segment, Placement::Bounced(payload), Route::Network, shared);
+                }
                 Err(_) => self.stats.rx_malformed += 1,
             }
         }
     }
 
     /// Places an accepted segment. What names nothing of ours is dropped: its PSN stays accepted.
-    fn place(&mut self, peer: PeerId, segment: &Segment, placement: Placement<'_>, shared: &mut Shared) {
+    pub(crate) fn place(
+        &mut self,
+        peer: PeerId,
+        segment: &Segment,
+        placement: Placement<'_>,
+        route: Route,
+        shared: &mut Shared,
+    ) {
         if self.state == State::Closing && !matches!(segment, Segment::Control(_)) {
             return self.turn_away(peer, segment);
         }
         let payload = placement.bounced();
         match *segment {
-            Segment::ExtendedSend { .. } => self.on_send_segment(peer, segment, payload, shared),
+            Segment::ExtendedSend { .. } => self.on_send_segment(peer, segment, placement, route, shared),
             Segment::Write { stag, offset, .. } => {
                 self.on_granted_data(peer, Key::from_wire(stag), offset, placement, shared)
             }
-            Segment::ExtendedWrite { .. } => self.on_rma_write(peer, segment, payload, shared),
+            Segment::ExtendedWrite { .. } => self.on_rma_write(peer, segment, placement, route, shared),
             Segment::ExtendedRead { .. } => self.on_rma_read(peer, segment, shared),
             Segment::ExtendedAtomic { .. } => self.on_atomic(peer, segment, payload, shared),
             Segment::ReadResponse { stag, offset, .. } => {
@@ -281,6 +297,9 @@ impl Core {
                 Event::Unjoined { incarnation, cookie } => {
                     self.peer_mut(peer).note_ended(incarnation, cookie);
                     self.fail_received(peer, Cause::Restarted, shared);
+                }
+                Event::Dead(death) if self.peer(peer).link.neighbour().is_some() => {
+                    self.begin_end(peer, cause_of(death));
                 }
                 Event::Dead(death) => self.fail_peer(peer, cause_of(death), shared),
             }

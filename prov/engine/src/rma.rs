@@ -11,6 +11,7 @@ use crate::direct::{Placement, Stream};
 use crate::domain::{Access, Shared};
 use crate::endpoint::{Core, Endpoint};
 use crate::entries::{TxEntry, TxKind, TxStage};
+use crate::link::Route;
 use crate::matching::PeerId;
 use crate::mem;
 use crate::peer::IncomingWrite;
@@ -199,7 +200,8 @@ impl Core {
         &mut self,
         peer: PeerId,
         segment: &Segment,
-        payload: &[u8],
+        payload: Placement<'_>,
+        route: Route,
         shared: &mut Shared,
     ) {
         let Segment::ExtendedWrite { offset, last, message_id, key, total, data, .. } = *segment else {
@@ -210,11 +212,16 @@ impl Core {
             Ok(place) => place,
             Err(cause) => return self.nack(peer, message_id, cause),
         };
-        mem::scatter(place.slices, place.offset, payload);
+        payload.copy_to(place.slices, place.offset, payload.len());
         let end = if last { Some(remote) } else { None };
         match self.note_written(peer, message_id, total, payload.len(), end) {
             Noted::Whole(end) => {
                 self.report_written(peer, end.unwrap_or(remote), data, total, shared);
+                if route == Route::Memory {
+                    // No acknowledgement tells its initiator.
+                    self.peer_mut(peer).queues.control.push_back(Control::Done { message_id });
+                    self.make_ready(peer);
+                }
                 if planted(Defect::CountedTwice) && total > payload.len() as u64 {
                     self.count(shared, CounterEvents::REMOTE_WRITE, false);
                 }
@@ -365,6 +372,8 @@ impl Core {
             Cause::OutOfRange => nack::RANGE,
             _ => nack::OPERATION,
         };
+        // Through memory a peer may ask for something while its context is cold.
+        self.thaw(peer);
         if let Some(context) = self.context_mut(peer) {
             let index = if planted(Defect::NackNotCounted) { 0 } else { context.note_refusal() };
             self.peer_mut(peer).queues.control.push_back(Control::Nack { message_id, index, code });
@@ -389,6 +398,7 @@ impl Core {
         if refusable {
             self.refuse_tx(key, cause, shared);
         }
+        self.thaw(peer);
         if let Some(context) = self.context_mut(peer) {
             context.on_rnr(index);
         }
@@ -418,9 +428,8 @@ impl Core {
             self.stats.rx_malformed += 1;
             return;
         }
-        if let Placement::Bounced(bytes) = payload {
-            mem::scatter(&tx.sink, usize::try_from(offset).expect("below the length of a buffer"), bytes);
-        }
+        let place = usize::try_from(offset).expect("below the length of a buffer");
+        payload.copy_to(&tx.sink, place, payload.len());
         tx.received += length;
         let (end, whole) = (offset + length, tx.length);
         let furthest = end > tx.placed_end;
@@ -431,11 +440,13 @@ impl Core {
         self.finish_tx_if_done(key, shared);
     }
 
-    /// An atomic without old values was executed.
+    /// An atomic without old values was executed, or a write through memory placed.
     pub(crate) fn on_done(&mut self, peer: PeerId, key: Key, shared: &mut Shared) {
         let awaits = |tx: &&mut TxEntry| {
             let fetches_nothing = tx.kind == TxKind::Atomic { fetch: false };
-            tx.peer == peer && tx.stage == TxStage::Requesting && fetches_nothing
+            let executed = tx.stage == TxStage::Requesting && fetches_nothing;
+            let placed = tx.stage == TxStage::Writing && tx.answers && tx.all_sent();
+            tx.peer == peer && (executed || placed)
         };
         let Some(tx) = self.txs.get_mut(key).filter(awaits) else {
             self.stats.rx_stale += 1;

@@ -8,6 +8,7 @@ use crate::datapath::Datapath;
 use crate::domain::Shared;
 use crate::endpoint::{Claimed, Core, Endpoint, State};
 use crate::entries::{Multi, RxStage, TxKind, TxStage};
+use crate::local::Neighbour;
 use crate::matching::{PeerId, Posted};
 use crate::mem::{self, UserSlice};
 use crate::slab::Key;
@@ -19,6 +20,15 @@ impl<D: Datapath> Endpoint<D> {
         let core = &mut self.core;
         core.check_enabled()?;
         let peer = core.peer_at(shared, op.destination)?;
+        if let Some(to) = core.peer(peer).link.up() {
+            if core.send_at_once(peer, to, op, shared) {
+                if core.has_rings() {
+                    let at = core.moment(self.datapath.now());
+                    core.transmit(&mut self.datapath, at, shared);
+                }
+                return Ok(());
+            }
+        }
         let key = core.take_send(peer, op)?;
         if core.peer(peer).itself {
             return core.send_to_self(key, shared).inspect_err(|_| core.release_tx(key));
@@ -140,6 +150,9 @@ impl<D: Datapath> Endpoint<D> {
 
     /// Sends what a call to the receive side made due (CTS).
     fn send_answers(&mut self, shared: &mut Shared) {
+        if !self.core.neighbours.is_quiet() {
+            self.core.run_pulls(shared);
+        }
         let core = &self.core;
         // Not for what is held to share a datagram.
         if core.ready.iter().any(|peer| !core.peer(*peer).queues.control.is_empty()) {
@@ -235,6 +248,9 @@ impl Core {
 
     /// Gives a send to another endpoint its number and its place in line.
     fn queue_tx(&mut self, key: Key, peer: PeerId, shared: &mut Shared) {
+        if let Some(to) = self.peer(peer).link.up() {
+            return self.queue_there(key, peer, to, shared);
+        }
         let staging = self.peer(peer).context.as_deref().and_then(|context| context.peer());
         let staging_max = staging.map_or(FIRST_STAGING, |peer| peer.staging_max);
         let eager_max = self.config.eager_max.min(staging_max as usize);
@@ -243,6 +259,19 @@ impl Core {
         // A match can only be reported by the receiver: a rendezvous tells it for nothing.
         tx.rendezvous = tx.length > eager_max as u64 || tx.flags.contains(OpFlags::MATCH_COMPLETE);
         tx.stage = if tx.rendezvous { TxStage::Announced } else { TxStage::Eager };
+        self.stats.tx_messages += 1;
+        self.line_up(key, peer);
+        self.report_early(key, shared);
+    }
+
+    /// Gives a send to a neighbour its number and its place in line.
+    fn queue_there(&mut self, key: Key, peer: PeerId, to: Neighbour, shared: &mut Shared) {
+        self.number(key, peer);
+        let tx = &self.txs[key];
+        let rendezvous = tx.flags.contains(OpFlags::MATCH_COMPLETE) || !self.is_eager_there(to, tx.length);
+        let tx = &mut self.txs[key];
+        tx.rendezvous = rendezvous;
+        tx.stage = if rendezvous { TxStage::Announced } else { TxStage::Eager };
         self.stats.tx_messages += 1;
         self.line_up(key, peer);
         self.report_early(key, shared);

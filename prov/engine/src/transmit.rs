@@ -7,6 +7,7 @@ use crate::datapath::{Datapath, HEADER_MAX, TxPacket, TxStop};
 use crate::domain::Shared;
 use crate::endpoint::Core;
 use crate::entries::{Token, TxStage};
+use crate::local::Neighbour;
 use crate::matching::PeerId;
 use crate::mem::{self, UserSlice};
 use crate::packet;
@@ -45,10 +46,15 @@ impl Core {
         self.settle_fresh(datapath);
         while !self.ready.is_empty() && !self.blocked {
             self.fill_batch(at);
+            sent |= self.finish_put(shared);
             if self.batch.is_empty() {
                 break;
             }
             sent = true;
+            self.flush_batch(datapath, at, shared);
+        }
+        while self.has_rings() && !self.blocked {
+            self.ring(at);
             self.flush_batch(datapath, at, shared);
         }
         sent
@@ -81,6 +87,10 @@ impl Core {
         if filled == Fill::Full {
             return filled;
         }
+        self.settle_link(peer);
+        if let Some(neighbour) = self.peer(peer).link.up() {
+            return self.fill_queue(peer, neighbour, at);
+        }
         while self.send_control(peer, at) {
             if self.batch.is_full() {
                 return Fill::Full;
@@ -96,6 +106,20 @@ impl Core {
             if self.batch.is_full() {
                 return Fill::Full;
             }
+            if !started && !moved {
+                return Fill::Exhausted;
+            }
+        }
+    }
+
+    /// Puts what the peer has to say into its queue, as long as there is room.
+    fn fill_queue(&mut self, peer: PeerId, neighbour: Neighbour, at: Moment) -> Fill {
+        if !self.put_control(peer, neighbour) {
+            return Fill::Exhausted;
+        }
+        loop {
+            let started = self.send_start(peer, at);
+            let moved = self.send_bulk(peer, at);
             if !started && !moved {
                 return Fill::Exhausted;
             }
@@ -162,6 +186,10 @@ impl Core {
             if !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders)) {
                 return false;
             }
+            if self.is_held_for_link(peer, key) {
+                return false;
+            }
+            let (entry, tx) = (&mut self.peers[peer.0 as usize], &mut self.txs[key]);
             if tx.stage == TxStage::Writing && tx.length > LONG_WRITE {
                 // Messages behind it need not wait for all of it.
                 tx.started = true;
@@ -184,10 +212,20 @@ impl Core {
 
     /// Sends the next datagram of a long operation, and lets the next one have its turn now and then.
     fn send_bulk(&mut self, peer: PeerId, at: Moment) -> bool {
+        let mut held = 0;
         while let Some(&key) = self.peer(peer).queues.bulk.front() {
             let moves = self.txs.get(key).is_some_and(|tx| tx.moves_bulk() && !tx.all_sent());
             if !moves {
                 self.peer_mut(peer).queues.bulk.pop_front();
+                continue;
+            }
+            if self.is_held_for_link(peer, key) {
+                let bulk = &mut self.peer_mut(peer).queues.bulk;
+                held += 1;
+                if held >= bulk.len() {
+                    return false;
+                }
+                bulk.rotate_left(1);
                 continue;
             }
             let before = self.txs[key].sent;
@@ -207,6 +245,9 @@ impl Core {
 
     /// Sends the next datagram of an operation, if window and credits allow.
     fn send_next(&mut self, peer: PeerId, key: Key, at: Moment) -> bool {
+        if let Some(neighbour) = self.peer(peer).link.up() {
+            return self.put_next(peer, neighbour, key);
+        }
         let entry = &mut self.peers[peer.0 as usize];
         let Some(context) = entry.context.as_deref_mut() else { return false };
         let tx = &mut self.txs[key];
@@ -221,10 +262,7 @@ impl Core {
             tx.started = true;
             entry.queues.underway.add(tx.class());
         }
-        // A read counts requests, everything else bytes.
-        tx.sent += if matches!(token, Token::Request { .. }) { 1 } else { payload as u64 };
-        tx.parted |= matches!(token, Token::RmaWrite { .. }) && (payload as u64) < tx.length;
-        tx.voided |= matches!(token, Token::Void { .. });
+        tx.note_sent(token, payload as u64);
         tx.in_flight += 1;
         let answered = matches!(tx.stage, TxStage::Requesting | TxStage::Responding);
         let ask = tx.all_sent() && !answered && tx.is_awaited();
@@ -275,7 +313,7 @@ impl Core {
         sent
     }
 
-    fn push_ack(&mut self, peer: PeerId, at: Moment) {
+    pub(crate) fn push_ack(&mut self, peer: PeerId, at: Moment) {
         self.share_credit(peer, at.now);
         let Some(context) = self.peers[peer.0 as usize].context.as_deref_mut() else { return };
         let (llp, ack) = context.ack(at);

@@ -175,6 +175,8 @@ pub enum Cause {
     OutOfRange,
     /// The target does not support the operation (FI_EOPNOTSUPP).
     NotSupported,
+    /// The peer put something into shared memory that no honest peer does (FI_EIO).
+    Corrupt,
 }
 
 /// What the user of an endpoint should be told although no operation failed.
@@ -508,6 +510,8 @@ pub struct Stats {
     pub rx_plans: u64,
     pub rx_plans_wrong: u64,
     pub peers_thawed: u64,
+    /// Peers that were reached through memory.
+    pub links: u64,
 }
 
 impl fmt::Debug for Stats {
@@ -521,7 +525,7 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 25] {
+    pub fn rows(&self) -> [(&'static str, u64); 26] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
@@ -548,6 +552,7 @@ impl Stats {
             ("rx_plans", self.rx_plans),
             ("rx_plans_wrong", self.rx_plans_wrong),
             ("peers_thawed", self.peers_thawed),
+            ("links", self.links),
         ]
     }
 }

@@ -44,6 +44,11 @@ impl Watch {
         self.begun = true;
     }
 
+    /// Something is awaited, or may be.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.begun || self.due.is_some()
+    }
+
     /// Plans a walk when there is something new to look for. Some when none was planned before.
     #[inline]
     pub(crate) fn arm(&mut self, now: Instant) -> Option<Instant> {

@@ -133,7 +133,7 @@ fn an_idle_peer_costs_little() {
 fn nothing_wakes_for_cold_peers() {
     let (mut a, mut b, ..) = two();
     assert_cold(&mut [&mut a, &mut b]);
-    for node in [&a, &b] {
+    for node in [&mut a, &mut b] {
         let now = node.domain.ep_datapath(node.ep).now();
         assert_eq!(node.domain.sleep(now), Sleep::Forever);
     }

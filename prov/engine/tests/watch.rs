@@ -211,7 +211,7 @@ fn who_awaits_nothing_has_no_timer_and_sends_nothing() {
         count.set(count.get() + 1);
         false
     });
-    for node in [&a, &b] {
+    for node in [&mut a, &mut b] {
         let now = node.domain.ep_datapath(node.ep).now();
         assert_eq!(node.domain.sleep(now), Sleep::Forever);
     }

@@ -51,6 +51,8 @@ pub enum Defect {
     WriteReportedAtLastPacket,
     /// Engine: answers go on after their region was closed.
     ClosedRegionRead,
+    /// Engine: what a neighbour put into our queue before it ended is not taken.
+    LastItemsLost,
     /// Engine: a NACK does not count as a refusal.
     NackNotCounted,
     /// Engine: an access may reach one byte beyond its region.
@@ -87,7 +89,7 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -111,6 +113,7 @@ impl Defect {
         Self::AtomicOutOfOrder,
         Self::WriteReportedAtLastPacket,
         Self::ClosedRegionRead,
+        Self::LastItemsLost,
         Self::NackNotCounted,
         Self::BoundsOffByOne,
         Self::FenceIgnored,

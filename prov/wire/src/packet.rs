@@ -54,7 +54,7 @@ impl<'a> Packet<'a> {
             if llp.flags.contains(Flags::SYN) { Self::syn(datagram)? } else { (None, Llp::LENGTH) };
         let rest = &datagram[at..];
         if llp.kind == Kind::Data {
-            return Segment::decode_then(rest, |segment, length| {
+            return Segment::decode_then(rest, 0, |segment, length| {
                 let body = Body::Data { segment, payload: &rest[length..] };
                 Self { llp, syn, body, headers: at + length }
             });

@@ -7,9 +7,11 @@ use std::rc::Rc;
 use core::fmt;
 
 use rdgram_engine::{
-    Datagram, Datapath, Instant, PathError, Plan, Received, Scattered, Transmitted, TxBatch, TxStop,
+    Datagram, Datapath, Instant, LocalRoute, PathError, Plan, Received, Scattered, Transmitted, TxBatch,
+    TxStop,
 };
 
+use crate::local::Memory;
 use crate::net::{INTERFACE_MTU, Net, PortId, ip_size};
 use crate::rng::Rng;
 
@@ -178,6 +180,11 @@ impl Datapath for SimDatapath {
 
     fn random(&mut self) -> u64 {
         self.rng.bits()
+    }
+
+    fn open_local(&mut self, incarnation: u64) -> Option<Box<dyn LocalRoute>> {
+        let memory = self.net.borrow().memory.clone();
+        Memory::open(&memory, self.address, incarnation)
     }
 
     fn incarnation(&self) -> u64 {

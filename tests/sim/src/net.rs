@@ -11,6 +11,7 @@ use rdgram_engine::{PathError, PathErrorKind};
 use rdgram_wire::{Llp, Packet};
 
 use crate::faults::Faults;
+use crate::local::{Memory, SharedMemory, Sharing};
 use crate::rng::{Rng, mix};
 
 /// MTU of every interface: what senders know of the path.
@@ -124,6 +125,8 @@ pub struct Net {
     pub trace: bool,
     /// What happened so far.
     pub counters: NetCounters,
+    /// Memory that ports of one host share: of nobody, until it is replaced.
+    pub memory: SharedMemory,
     latency_base: Nanos,
     flights: BinaryHeap<Reverse<Flight>>,
     ports: Vec<Port>,
@@ -142,6 +145,7 @@ impl Net {
             faults,
             trace: false,
             counters: NetCounters::default(),
+            memory: Memory::new(Sharing::none(), Rng::new(0, 0)),
             latency_base: nanos(latency),
             flights: BinaryHeap::with_capacity(4_096),
             ports: Vec::new(),
@@ -237,6 +241,7 @@ impl Net {
     /// Ends every fault; see [`Faults::heal`].
     pub fn heal(&mut self) {
         self.faults.heal();
+        self.memory.lock().expect("one thread").heal();
         for link in &mut self.links {
             link.burst_left = 0;
             link.closed_until = 0;
@@ -259,6 +264,11 @@ impl Net {
         self.counters.sent += 1;
         self.note(source, destination, &bytes);
         let link = self.link(source, destination);
+        if self.memory.lock().expect("one thread").rings(source, destination) {
+            let at = self.now + self.transit(link);
+            self.print("->", source, destination, &bytes);
+            return self.launch(at, source, destination, bytes);
+        }
         if let Some(reason) = self.swallow(link, ip_size(destination, bytes.len()), fragment) {
             self.print(reason, source, destination, &bytes);
             self.recycle(bytes);

@@ -4,9 +4,10 @@ use core::time::Duration;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rdgram_engine::{FailurePending, Instant, Sleep, Stats, TraceEvent};
+use rdgram_engine::{FailurePending, Instant, Sleep, TraceEvent};
 
 use crate::faults::Faults;
+use crate::local::{Memory, Sharing};
 use crate::matching;
 use crate::model::{Life, Model, Op, Outcome, Stage};
 use crate::net::{Nanos, Net, NetCounters, nanos};
@@ -93,6 +94,7 @@ pub struct World {
     pub(crate) remotes_pending: Vec<usize>,
     seed: u64,
     faults: Faults,
+    sharing: Sharing,
     /// Nobody begins anything before this.
     paused_until: Nanos,
     next_event: usize,
@@ -108,6 +110,9 @@ impl World {
         let profile = Profile::draw(&mut Rng::new(seed, 1), &faults, options.operations);
         let mut net = Net::new(Rng::new(seed, 2), faults.clone(), profile.latency);
         net.trace = options.trace;
+        let addresses: Vec<_> = (0..profile.nodes).map(|node| profile.address(node)).collect();
+        let sharing = Sharing::draw(&mut Rng::new(seed, 4), &addresses);
+        net.memory = Memory::new(sharing.clone(), Rng::new(seed, 5));
         let profile_nodes = profile.nodes;
         let mut world = Self {
             net: Rc::new(RefCell::new(net)),
@@ -123,6 +128,7 @@ impl World {
             remotes_pending: vec![0; profile_nodes],
             seed,
             faults,
+            sharing,
             paused_until: 0,
             next_event: 0,
             events: Vec::new(),
@@ -167,7 +173,8 @@ impl World {
             self.check_remote_counters(node)?;
             self.close_regions(node)?;
             if let Some(process) = self.nodes[node].process.take() {
-                add_stats(&mut self.stats, &process.domain.ep_stats(process.ep));
+                add_stats(&mut self.stats, &process.domain.ep_stats(process.ep).rows());
+                add_stats(&mut self.stats, &process.domain.ep_local_stats(process.ep).rows());
                 process.close()?;
             }
         }
@@ -240,7 +247,7 @@ impl World {
         let pause = (self.rng.below(self.profile.pace) + 1)
             << if more_work { self.nodes[node].idle_steps } else { 0 };
         let wish =
-            self.nodes[node].process.as_ref().map(|process| process.domain.sleep(Instant::from_nanos(now)));
+            self.nodes[node].process.as_mut().map(|process| process.domain.sleep(Instant::from_nanos(now)));
         let mut wake = match wish {
             Some(Sleep::Not) => now + self.rng.below(self.profile.pace) + 1,
             Some(Sleep::For(duration)) => now + nanos(duration).max(1),
@@ -528,13 +535,14 @@ impl World {
 
     fn explain(&self, fault: &str) -> String {
         let mut text = format!(
-            "seed {}: {fault}\n  at {:?} in phase {:?}, {} operations accepted, {} nodes\n  faults: {}",
+            "seed {}: {fault}\n  at {:?} in phase {:?}, {} operations accepted, {} nodes\n  faults: {}\n  shared memory: {}",
             self.seed,
             Duration::from_nanos(self.now()),
             self.phase,
             self.accepted,
             self.nodes.len(),
-            self.faults
+            self.faults,
+            self.sharing
         );
         for (index, node) in self.nodes.iter().enumerate() {
             let Some(process) = &node.process else { continue };
@@ -546,11 +554,11 @@ impl World {
     }
 }
 
-fn add_stats(sum: &mut Vec<(&'static str, u64)>, stats: &Stats) {
-    for (index, (name, value)) in stats.rows().into_iter().enumerate() {
-        match sum.get_mut(index) {
+fn add_stats(sum: &mut Vec<(&'static str, u64)>, rows: &[(&'static str, u64)]) {
+    for (name, value) in rows {
+        match sum.iter_mut().find(|(other, _)| other == name) {
             Some((_, total)) => *total += value,
-            None => sum.push((name, value)),
+            None => sum.push((name, *value)),
         }
     }
 }

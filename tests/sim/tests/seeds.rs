@@ -41,7 +41,12 @@ fn every_seed_ends_well() {
         "two seeds made the same run"
     );
     assert!(tally.troubled > 0, "no datagram ever came to harm");
-    let thawed = tally.stats.iter().find(|(name, _)| *name == "peers_thawed").map_or(0, |(_, count)| *count);
+    let counted =
+        |what: &str| tally.stats.iter().find(|(name, _)| *name == what).map_or(0, |(_, count)| *count);
+    let thawed = counted("peers_thawed");
+    for what in ["links", "local_copied_bytes", "local_pulled_bytes", "local_full"] {
+        assert!(counted(what) >= seeds / 4, "{what} is {} in all", counted(what));
+    }
     assert!(
         thawed >= seeds / 4 || seeds < 50,
         "peers went cold, and were talked to again, {thawed} times in all"

@@ -327,12 +327,32 @@ impl Segment {
     /// All that name DDP, RDMAP or one of its messages.
     #[inline]
     pub fn decode(bytes: &[u8]) -> Result<(Self, usize), Malformed> {
-        Self::decode_then(bytes, |segment, headers| (segment, headers))
+        Self::decode_then(bytes, 0, |segment, headers| (segment, headers))
     }
 
-    /// [`Segment::decode`] with what becomes of the result: done where each variant is made, it is written to its place and not moved there.
+    /// Reads the headers of a segment whose payload, `payload` bytes, is somewhere else. Nothing but headers may be in `headers`.
+    ///
+    /// # Errors
+    /// As [`Segment::decode`].
+    #[inline]
+    pub fn decode_apart(headers: &[u8], payload: usize) -> Result<Self, Malformed> {
+        let (segment, length) = Self::decode_then(headers, payload, |segment, length| (segment, length))?;
+        if length != headers.len() {
+            return Err(Malformed::Trailing {
+                header: "headers of a segment",
+                extra: headers.len() - length,
+            });
+        }
+        Ok(segment)
+    }
+
+    /// [`Segment::decode`] with payload that does not follow, and with what becomes of the result: done where each variant is made, it is written to its place and not moved there.
     #[inline(always)]
-    pub(crate) fn decode_then<T>(bytes: &[u8], then: impl FnOnce(Self, usize) -> T) -> Result<T, Malformed> {
+    pub(crate) fn decode_then<T>(
+        bytes: &[u8],
+        apart: usize,
+        then: impl FnOnce(Self, usize) -> T,
+    ) -> Result<T, Malformed> {
         let control = ControlWord::decode(bytes)?;
         let code = control.opcode;
         let queue = opcode::queue(code);
@@ -345,13 +365,13 @@ impl Segment {
             let last = control.last;
             let rest = &bytes[Tagged::LENGTH..];
             if code == opcode::EXTENDED_WRITE {
-                let (extension, length) = WriteExtension::decode(rest, stag, last)?;
-                header.check(rest.len() - length)?;
+                let (extension, length) = WriteExtension::decode(rest, apart, stag, last)?;
+                header.check(rest.len() - length + apart)?;
                 let WriteExtension { message_id, key, total, data, report } = extension;
                 let segment = Self::ExtendedWrite { offset, last, message_id, key, total, data, report };
                 return Ok(then(segment, Tagged::LENGTH + length));
             }
-            header.check(rest.len())?;
+            header.check(rest.len() + apart)?;
             return Ok(match code {
                 opcode::WRITE => then(Self::Write { stag, offset, last }, Tagged::LENGTH),
                 _ => then(Self::ReadResponse { stag, offset, last }, Tagged::LENGTH),
@@ -361,7 +381,8 @@ impl Segment {
         let rest = &bytes[Untagged::LENGTH..];
         if code == opcode::EXTENDED_SEND {
             let last = control.last;
-            let (Extension { message_id, total, start }, length) = Extension::decode(rest, offset, last)?;
+            let (Extension { message_id, total, start }, length) =
+                Extension::decode(rest, apart, offset, last)?;
             let segment = Self::ExtendedSend { msn, offset, last, message_id, total, start };
             return Ok(then(segment, Untagged::LENGTH + length));
         }

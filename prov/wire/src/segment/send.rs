@@ -94,7 +94,12 @@ impl Extension {
     /// Reads the extension of a segment with message offset `offset`, from the bytes after the untagged header up to the end of the segment.
     /// Returns its length too.
     #[inline(always)]
-    pub(super) fn decode(bytes: &[u8], offset: u32, last: bool) -> Result<(Self, usize), Malformed> {
+    pub(super) fn decode(
+        bytes: &[u8],
+        apart: usize,
+        offset: u32,
+        last: bool,
+    ) -> Result<(Self, usize), Malformed> {
         let Some((head, rest)) = bytes.split_first_chunk::<{ Self::LENGTH }>() else {
             return Err(Malformed::Short { header: HEADER, need: Self::LENGTH, have: bytes.len() });
         };
@@ -109,7 +114,7 @@ impl Extension {
         let (start, rest) = if offset == 0 { Self::start(flags, rest)? } else { (None, rest) };
         let extension =
             Self { message_id: u32_at(head, field::MESSAGE_ID), total: u64_at(head, field::TOTAL), start };
-        extension.check(offset, last, rest.len())?;
+        extension.check(offset, last, rest.len() + apart)?;
         Ok((extension, bytes.len() - rest.len()))
     }
 

@@ -75,7 +75,12 @@ impl WriteExtension {
     /// Reads the extension of a segment with the STag `stag`, from the bytes after the tagged header up to the end of the segment.
     /// Returns its length too.
     #[inline]
-    pub(super) fn decode(bytes: &[u8], stag: u32, last: bool) -> Result<(Self, usize), Malformed> {
+    pub(super) fn decode(
+        bytes: &[u8],
+        apart: usize,
+        stag: u32,
+        last: bool,
+    ) -> Result<(Self, usize), Malformed> {
         let Some((head, rest)) = bytes.split_first_chunk::<{ Self::LENGTH }>() else {
             return Err(Malformed::Short { header: HEADER, need: Self::LENGTH, have: bytes.len() });
         };
@@ -94,7 +99,7 @@ impl WriteExtension {
             data,
             report: flags & REPORT != 0,
         };
-        extension.check(stag, last, payload)?;
+        extension.check(stag, last, payload + apart)?;
         Ok((extension, bytes.len() - payload))
     }
 
