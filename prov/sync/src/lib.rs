@@ -1,4 +1,4 @@
-//! Locks chosen by type, the poison latch and counters: the only raw atomics of the provider.
+//! Locks chosen by type, the poison latch, counters and the order of a shared ring: the only raw atomics of the provider.
 //!
 //! Knows no packet, no endpoint and no clock, and makes no system call of its own (parking is the standard
 //! library's). Every other crate takes its locking from here, so that one place can be model-checked: with
@@ -6,6 +6,7 @@
 #![allow(unexpected_cfgs, reason = "cfg(loom) is set by the model checker's builds and known to no manifest")]
 
 mod caller;
+pub mod fifo;
 mod guarded;
 mod latch;
 mod mutual;
