@@ -119,6 +119,8 @@ enum Phase {
 pub(crate) struct EpState {
     phase: Phase,
     socket: RawFd,
+    /// It may share memory with endpoints of this host.
+    shares_memory: bool,
     config: EpConfig,
     /// Sends.
     pub(crate) tx: Way,
@@ -325,6 +327,7 @@ fn make(attributes: &Attributes, family: Family, automatic: bool) -> Result<EpSt
     let mut state = EpState {
         socket: datapath.fd().as_raw_fd(),
         phase: Phase::Made(Box::new(datapath)),
+        shares_memory: settings.local,
         config,
         tx: way(attributes.tx_op_flags),
         rx: way(attributes.rx_op_flags),
@@ -480,9 +483,12 @@ fn enable(state: &mut State, slot: usize) -> Result {
     let endpoint = endpoints.get_mut(slot).and_then(Option::as_mut).ok_or(Errno::OPBADSTATE)?;
     not_enabled(endpoint)?;
     check_bindings(endpoint)?;
-    let Phase::Made(datapath) = core::mem::replace(&mut endpoint.phase, Phase::Gone) else {
+    let Phase::Made(mut datapath) = core::mem::replace(&mut endpoint.phase, Phase::Gone) else {
         return Err(Errno::OPBADSTATE);
     };
+    if endpoint.shares_memory {
+        datapath.permit_local(settings().dma, crate::notice::explain_local);
+    }
     let id = engine.ep_open(endpoint.config.clone(), *datapath);
     let enabled = apply_bindings(engine, endpoint, id)
         .and_then(|()| waits.add_socket(endpoint.socket).map_err(|error| Errno::from_os(&error)));

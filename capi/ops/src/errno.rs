@@ -35,6 +35,7 @@ errnos! {
     CONNRESET = FI_ECONNRESET;
     DOMAIN = FI_EDOMAIN;
     HOSTUNREACH = FI_EHOSTUNREACH;
+    IO = FI_EIO;
     INVAL = FI_EINVAL;
     MSGSIZE = FI_EMSGSIZE;
     NOAV = FI_ENOAV;
@@ -107,6 +108,7 @@ impl From<Cause> for Errno {
             Cause::BadKey => Self::NOKEY,
             Cause::AccessDenied | Cause::OutOfRange => Self::ACCES,
             Cause::NotSupported => Self::OPNOTSUPP,
+            Cause::Corrupt => Self::IO,
         }
     }
 }
@@ -130,6 +132,7 @@ pub(crate) fn provider_number(cause: Cause) -> c_int {
         Cause::AccessDenied => 14,
         Cause::OutOfRange => 15,
         Cause::NotSupported => 16,
+        Cause::Corrupt => 17,
     }
 }
 
@@ -153,6 +156,7 @@ pub(crate) fn cause_text(number: c_int) -> &'static CStr {
         14 => c"the target's memory region does not permit this access",
         15 => c"the access is outside of the target's memory region",
         16 => c"the target does not support this operation",
+        17 => c"the peer put into shared memory what no peer of this version does: it is broken or hostile; FI_RDGRAM_LOCAL=off avoids shared memory",
         _ => c"unknown provider error",
     }
 }

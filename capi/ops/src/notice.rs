@@ -13,6 +13,8 @@ use crate::param::settings;
 
 /// Silent peers that a process names. If there are more, these few say it all.
 const SILENT_MAX: usize = 4;
+/// Reasons for not sharing memory that a process gives.
+const LOCAL_WARNINGS_MAX: usize = 4;
 /// Datagrams dropped for want of room until the user is told. Fewer cost nothing that anybody would notice.
 const DROPPED_MIN: u32 = 100;
 
@@ -71,11 +73,21 @@ fn print_counters(engine: &Engine, id: EpId, datapath: &HostDatapath) {
     let stats = engine.ep_stats(id);
     let dropped = ("rx_dropped", datapath.dropped().into());
     let mut text = String::new();
-    for (counter, value) in stats.rows().into_iter().chain([dropped]) {
+    let local = engine.ep_local_stats(id).rows();
+    for (counter, value) in stats.rows().into_iter().chain(local).chain([dropped]) {
         text.push_str(&format!("rdgram: {name} {counter} {value}\n"));
     }
     // A closed stderr is the user's choice.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Why memory is not shared with endpoints of this host: on stderr when the user can do something about it.
+pub(crate) fn explain_local(remedy: bool, text: &str) {
+    if remedy {
+        log::warn_few("local", LOCAL_WARNINGS_MAX, text, text);
+    } else {
+        log::log(log::Level::Info, log::Subsystem::Core, c"local", format_args!("{text}"));
+    }
 }
 
 #[cfg(test)]

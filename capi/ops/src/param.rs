@@ -9,6 +9,7 @@ use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use rdgram_engine::{Direct, EpConfig};
+use rdgram_host::Dma;
 use rdgram_sys as sys;
 
 use crate::{log, provider};
@@ -50,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) aggregation: bool,
     /// Whether the kernel puts payload straight to its final address.
     pub(crate) direct: Direct,
+    /// Endpoints of one host share memory.
+    pub(crate) local: bool,
+    /// How long messages move in it.
+    pub(crate) dma: Dma,
     /// Hand the kernel trains of datagrams (GSO).
     pub(crate) segmentation: bool,
     /// Let the kernel hand over trains of datagrams (GRO).
@@ -77,6 +82,8 @@ impl Default for Settings {
             full_integrity: engine.full_integrity,
             aggregation: engine.bundles,
             direct: engine.direct,
+            local: true,
+            dma: Dma::Auto,
             segmentation: true,
             coalescing: true,
             linger: Duration::from_secs(15 * 60),
@@ -206,6 +213,38 @@ const PARAMETERS: &[Parameter] = &[
                 _ => None,
             };
             put(&mut settings.direct, direct)
+        },
+    },
+    Parameter {
+        name: c"local",
+        accepts: "auto or off",
+        help: "Let endpoints of one host, user and network namespace share memory instead of exchanging datagrams",
+        default: |_| "auto".to_owned(),
+        take: |settings, text| {
+            let local = match text {
+                "auto" => Some(true),
+                "off" => Some(false),
+                _ => None,
+            };
+            put(&mut settings.local, local)
+        },
+    },
+    Parameter {
+        name: c"dma",
+        accepts: "auto, memcpy or cma",
+        help: "How long messages move between endpoints that share memory. auto: the receiver reads them out of the sender's \
+               memory where the system permits it (process_vm_readv; where Yama allows that to ancestors only, the process \
+               lets any of its user's processes trace it: PR_SET_PTRACER), else in pieces through shared buffers; \
+               memcpy: always in pieces; cma: as auto, and says so when it is not permitted",
+        default: |_| "auto".to_owned(),
+        take: |settings, text| {
+            let dma = match text {
+                "auto" => Some(Dma::Auto),
+                "memcpy" => Some(Dma::Memcpy),
+                "cma" => Some(Dma::Cma),
+                _ => None,
+            };
+            put(&mut settings.dma, dma)
         },
     },
     Parameter {
@@ -414,6 +453,10 @@ mod tests {
             ("memory_ceiling", "512m", Settings { memory_ceiling: 512 << 20, ..defaults.clone() }),
             ("integrity", "full", Settings { full_integrity: true, ..defaults.clone() }),
             ("aggregate", "0", Settings { aggregation: false, ..defaults.clone() }),
+            ("local", "auto", defaults.clone()),
+            ("local", "off", Settings { local: false, ..defaults.clone() }),
+            ("dma", "memcpy", Settings { dma: Dma::Memcpy, ..defaults.clone() }),
+            ("dma", "cma", Settings { dma: Dma::Cma, ..defaults.clone() }),
             ("direct", "auto", defaults.clone()),
             ("direct", "off", Settings { direct: Direct::Off, ..defaults.clone() }),
             ("direct", "force", Settings { direct: Direct::Force, ..defaults.clone() }),
@@ -453,6 +496,8 @@ mod tests {
             ("integrity", "payload"),
             ("aggregate", "burst"),
             ("direct", "1"),
+            ("local", "1"),
+            ("dma", "off"),
             ("gso", "2"),
             ("linger", "1h"),
             ("progress", "thread"),

@@ -300,13 +300,9 @@ impl Core {
                 self.begin_end(peer, cause);
             }
         }
-        let mut every = LOOK_EVERY;
-        if route.is_meeting() {
-            let exchange = &mut self.neighbours.exchange_every;
-            every = every.min(*exchange);
-            *exchange = (*exchange * 2).min(EXCHANGE_LAST);
-        }
-        self.neighbours.look_at = now + every;
+        let exchange = &mut self.neighbours.exchange_every;
+        self.neighbours.look_at = now + LOOK_EVERY.min(*exchange);
+        *exchange = (*exchange * 2).min(EXCHANGE_LAST);
         self.neighbours.route = Some(route);
     }
 
@@ -416,6 +412,9 @@ impl Core {
             );
             self.stats.rx_malformed += 1;
             self.begin_end(peer, Cause::Corrupt);
+        }
+        if self.peer(peer).has_queued() {
+            self.make_ready(peer);
         }
     }
 

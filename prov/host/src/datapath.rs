@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rdgram_engine::{
-    Datagram, Datapath, Instant, PathError, PathErrorKind, Plan, Received, Scattered, Transmitted, TxBatch,
-    TxPacket, TxStop,
+    Datagram, Datapath, Instant, LocalRoute, PathError, PathErrorKind, Plan, Received, Scattered,
+    Transmitted, TxBatch, TxPacket, TxStop,
 };
 use rdgram_udp::{NetworkErrorKind, Packets, Pieces, Shape, Stop, Udp};
 
-use crate::{SocketOptions, clock};
+use crate::local::HostLocal;
+use crate::{Dma, Report, SocketOptions, clock};
 
 /// A bound socket, as the engine's endpoints see it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct HostDatapath {
     udp: Udp,
     /// Bytes of receive buffer that were asked for.
     wanted: usize,
+    /// How memory may be shared with endpoints of this host, if at all.
+    local: Option<(Dma, Report)>,
 }
 
 impl HostDatapath {
@@ -28,7 +31,12 @@ impl HostDatapath {
     /// # Errors
     /// What the system says; no free port in the range of `options` is `AddrInUse` with the range in its message.
     pub fn open(bind: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
-        Ok(Self { udp: Udp::open(bind, options)?, wanted: options.receive_buffer })
+        Ok(Self { udp: Udp::open(bind, options)?, wanted: options.receive_buffer, local: None })
+    }
+
+    /// Lets the endpoint share memory with others of this host, once it is enabled. `report` is told why that does not work, where it should.
+    pub fn permit_local(&mut self, dma: Dma, report: Report) {
+        self.local = Some((dma, report));
     }
 
     /// The socket, to wait on it. Readable when a datagram or a report of the network is there.
@@ -172,6 +180,20 @@ impl Datapath for HostDatapath {
         // Requests of up to 256 bytes are filled whole and cannot be interrupted (getrandom(2)).
         assert_eq!(usize::try_from(filled), Ok(bytes.len()), "the system gives no random numbers");
         u64::from_ne_bytes(bytes)
+    }
+
+    fn open_local(&mut self, incarnation: u64) -> Option<Box<dyn LocalRoute>> {
+        let (dma, report) = self.local?;
+        match HostLocal::open(self.udp.local_address(), incarnation, dma, report) {
+            Ok(local) => Some(Box::new(local)),
+            Err(error) => {
+                report(
+                    true,
+                    &format!("no shared memory with peers on this host: {error}; datagrams are used instead"),
+                );
+                None
+            }
+        }
     }
 
     fn incarnation(&self) -> u64 {

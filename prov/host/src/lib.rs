@@ -5,6 +5,7 @@
 //! - `datapath`: the engine's datapath over UDP
 //! - [`clock`]: the only clock reads of the provider
 //! - [`interfaces`]: which addresses this host has, which of them to use, and the routes from them
+//! - `local`: the engine's way to endpoints of this host through memory
 //! - [`wait`]: blocking until a datagram, a timer or another thread wakes
 //! - [`runqueue`]: how long a thread waited for a processor
 //! - [`fork`]: telling a forked child from its parent
@@ -14,9 +15,11 @@ pub mod clock;
 mod datapath;
 pub mod fork;
 pub mod interfaces;
+mod local;
 pub mod runqueue;
 pub mod thread;
 pub mod wait;
 
 pub use datapath::HostDatapath;
+pub use local::{Dma, Report};
 pub use rdgram_udp::Options as SocketOptions;

@@ -4,6 +4,7 @@
 //! it maps the answer's, puts "I have mapped yours" into the FIFO there, and hangs up. Nothing waits: [`Local::poll`] goes on with whatever can go on.
 //! Every meeting ends, by being up, by a reason why not, or by [`Local::leave`].
 
+use core::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,6 +85,35 @@ pub enum Unmet {
     TooMany,
     /// There is no memory for our segment, or no descriptor.
     Segment(io::Error),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoListener => {
+                f.write_str("nobody listens for it there (another network namespace, or it does not share)")
+            }
+            Self::OtherUser(uid) => write!(f, "it belongs to user {uid}"),
+            Self::Refused(refusal) => write!(f, "it refuses ({refusal:?})"),
+            Self::HungUp => f.write_str("it hung up"),
+            Self::OtherVersion => f.write_str("it is of another version"),
+            Self::OtherIncarnation => f.write_str("it was started anew"),
+            Self::Invalid => f.write_str("it does not keep to the protocol"),
+            Self::Segment => f.write_str("its memory is not what it said"),
+            Self::System(errno) => write!(f, "{}", io::Error::from_raw_os_error(*errno)),
+        }
+    }
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("this endpoint closes"),
+            Self::Own => f.write_str("it has the name of this endpoint"),
+            Self::TooMany => write!(f, "there are {NEIGHBOURS_MAX} neighbours already"),
+            Self::Segment(error) => write!(f, "memory for it: {error}"),
+        }
+    }
 }
 
 /// A connection to us that is not answered yet.

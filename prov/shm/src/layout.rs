@@ -47,7 +47,11 @@ pub(crate) struct Anchor {
     pub(crate) capabilities: u32,
     /// Not 0 once the owner has closed.
     pub(crate) closed: u32,
-    rest: [u8; 2 * LINE - 56],
+    /// Not 0 while the owner wants no payload that it did not ask for.
+    pub(crate) unwelcome: u32,
+    /// Not 0 once nobody may read the owner's own memory any more.
+    pub(crate) pulls_forbidden: u32,
+    rest: [u8; 2 * LINE - 64],
     /// Not 0 while the owner sleeps. By itself in a pair of lines, which processors fetch together.
     pub(crate) sleeping: u32,
     rest_of_sleeping: [u8; 2 * LINE - 4],
@@ -60,6 +64,8 @@ pub(crate) struct Anchor {
 pub(crate) const SLEEPING: usize = core::mem::offset_of!(Anchor, sleeping);
 pub(crate) const TAIL: usize = core::mem::offset_of!(Anchor, tail);
 pub(crate) const CLOSED: usize = core::mem::offset_of!(Anchor, closed);
+pub(crate) const UNWELCOME: usize = core::mem::offset_of!(Anchor, unwelcome);
+pub(crate) const PULLS_FORBIDDEN: usize = core::mem::offset_of!(Anchor, pulls_forbidden);
 const WORDS: usize = PAGE;
 const FIFO: usize = WORDS + NEIGHBOURS_MAX * size_of::<u32>();
 

@@ -28,6 +28,7 @@ mod put;
 mod segment;
 mod socket;
 mod take;
+mod terms;
 
 use std::collections::VecDeque;
 use std::io;

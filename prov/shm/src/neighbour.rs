@@ -23,6 +23,18 @@ impl Neighbour {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The neighbour with this number.
+    #[inline]
+    pub const fn numbered(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[inline]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// Bits of the owner field that are a neighbour's number; the rest is the low part of its generation.

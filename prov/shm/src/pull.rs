@@ -144,7 +144,7 @@ impl Local {
         let (Some(pid), None) = (entry.process.pid(), link.no_pull) else {
             return Err(if entry.process.is_dead() { Pull::Dead } else { Pull::Denied(libc::EPERM) });
         };
-        if !link.is_open() {
+        if !link.permits_pulls() {
             return Err(Pull::Revoked);
         }
         // SAFETY: the caller's promise.
@@ -155,7 +155,7 @@ impl Local {
         }
         // Read before, looked at after: what a revoked word says about the bytes is known then.
         core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-        if !link.is_open() {
+        if !link.permits_pulls() {
             return Err(Pull::Revoked);
         }
         let bytes =

@@ -132,6 +132,12 @@ impl Segment {
         self.u32_at(Geometry::word(number))
     }
 
+    /// A word of the anchor record.
+    #[inline]
+    pub(crate) fn flag(&self, offset: usize) -> &AtomicU32 {
+        self.u32_at(offset)
+    }
+
     /// Says to whoever looks that the owner has closed.
     pub(crate) fn mark_closed(&self) {
         self.u32_at(layout::CLOSED).store(1, Ordering::Release);

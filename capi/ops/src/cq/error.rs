@@ -102,7 +102,8 @@ fn needs_telling(cause: Cause) -> bool {
         | Cause::Restarted
         | Cause::TimedOut
         | Cause::Version
-        | Cause::NoMemory => true,
+        | Cause::NoMemory
+        | Cause::Corrupt => true,
         Cause::Truncated
         | Cause::Canceled
         | Cause::NoMessage

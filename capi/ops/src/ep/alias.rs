@@ -50,6 +50,7 @@ fn alias_of(model: &EpState, home: usize) -> EpState {
     EpState {
         phase: Phase::Alias { home, id: model.id() },
         socket: model.socket,
+        shares_memory: model.shares_memory,
         config: model.config.clone(),
         tx: way(&model.tx),
         rx: way(&model.rx),

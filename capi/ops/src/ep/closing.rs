@@ -141,7 +141,7 @@ impl Linger {
             return Ok(Step::Done);
         }
         let now = clock::now();
-        let datagrams = left.iter().map(|&id| state.engine.ep_stats(id).rx_datagrams).sum();
+        let datagrams = left.iter().map(|&id| heard_of(state, id)).sum();
         self.heard.look(datagrams, now);
         let silence = now.saturating_duration_since(self.heard.at);
         let waited = now.saturating_duration_since(self.start);
@@ -167,6 +167,11 @@ impl Linger {
         let Some(set) = &self.set else { return Ok(()) };
         set.block(Some(limit)).map(|_| ()).map_err(|error| Errno::from_os(&error))
     }
+}
+
+/// What an endpoint has received so far, in datagrams and items.
+fn heard_of(state: &State, id: EpId) -> u64 {
+    state.engine.ep_stats(id).rx_datagrams + state.engine.ep_local_stats(id).taken
 }
 
 /// Tells the user which endpoints do something, and with whom.

@@ -13,6 +13,7 @@ use crate::domain::{Engine, State};
 use crate::errno::{Errno, Result, to_c};
 use crate::guard::entry;
 use crate::info::offer;
+use crate::param::settings;
 use crate::{cptr, fid, flags};
 
 /// The options that are known.
@@ -24,7 +25,7 @@ enum Opt {
     MessageMax(Kind),
     /// Largest injected message of a kind.
     InjectMax(Kind),
-    /// Shared memory may be used for peers on this host. It is not used, so both answers are respected.
+    /// Shared memory may be used for peers on this host. Up to enable.
     SharedMemory,
 }
 
@@ -55,7 +56,7 @@ impl Opt {
             Self::MinMultiRecv => Value::Size(endpoint.config.min_multi_recv),
             Self::MessageMax(kind) => Value::Size(endpoint.limits(kind).message),
             Self::InjectMax(kind) => Value::Size(endpoint.limits(kind).inject),
-            Self::SharedMemory => Value::Flag(false),
+            Self::SharedMemory => Value::Flag(endpoint.shares_memory),
         }
     }
 
@@ -75,7 +76,14 @@ impl Opt {
                 bounded(size, endpoint.config.inject_max)?;
                 endpoint.limits[kind as usize].inject = size;
             }
-            (Self::SharedMemory, Value::Flag(_)) => {}
+            (Self::SharedMemory, Value::Flag(permitted)) => {
+                // What the user has switched off stays off.
+                let shares = permitted && settings().local;
+                if shares != endpoint.shares_memory && endpoint.id().is_some() {
+                    return Err(Errno::OPBADSTATE);
+                }
+                endpoint.shares_memory = shares;
+            }
             _ => return Err(Errno::INVAL),
         }
         Ok(())

@@ -1,0 +1,212 @@
+//! The engine's way to endpoints of this host, over `rdgram-shm`.
+//!
+//! Translates, and decides two things: who may be on this host at all (whoever has one of its addresses), and what is said when memory cannot be shared.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use rdgram_engine::{
+    Arrival, ForeignPiece, IOV_LIMIT, LocalEvent, LocalRoute, LocalStats, Loss, Neighbour, Parcel, PullError,
+    Put, UserSlice,
+};
+use rdgram_shm::{Event, Item, Local, Options, Payload, Piece, PieceMut, Pull, Reason, Unmet};
+
+use crate::interfaces;
+
+pub use rdgram_shm::Dma;
+
+/// Longest message that is put rather than pulled by a neighbour that can pull, bytes: two copies through memory that both have at hand cost
+/// less than a system call, an announcement and its answer. The only such limit; measured in decision 0018.
+const PULL_FROM: usize = 16 << 10;
+
+/// Told why a neighbour has to be reached by datagrams, and whether the user can do something about it.
+pub type Report = fn(remedy: bool, text: &str);
+
+/// An endpoint's way to its neighbours.
+#[derive(Debug)]
+pub(crate) struct HostLocal {
+    local: Local,
+    /// Addresses of this host.
+    addresses: Vec<IpAddr>,
+    dma: Dma,
+    report: Report,
+    /// Room for the pieces of a copy.
+    pieces: Vec<PieceMut>,
+}
+
+// SAFETY: the pieces are made during a call and stale between calls; the rest is `Send`.
+unsafe impl Send for HostLocal {}
+
+impl HostLocal {
+    /// Announces an endpoint to its host.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn open(name: SocketAddr, incarnation: u64, dma: Dma, report: Report) -> io::Result<Self> {
+        let addresses = interfaces::list()?.into_iter().map(|interface| interface.address).collect();
+        let local = Local::open(name, incarnation, &Options { dma, ..Options::default() })?;
+        Ok(Self { local, addresses, dma, report, pieces: Vec::new() })
+    }
+}
+
+fn ours(neighbour: rdgram_shm::Neighbour) -> Neighbour {
+    Neighbour(neighbour.number())
+}
+
+fn theirs(neighbour: Neighbour) -> rdgram_shm::Neighbour {
+    rdgram_shm::Neighbour::numbered(neighbour.0)
+}
+
+impl LocalRoute for HostLocal {
+    fn meet(&mut self, name: SocketAddr, incarnation: u64) -> Option<Neighbour> {
+        if !self.addresses.contains(&name.ip()) {
+            return None;
+        }
+        match self.local.meet(name, incarnation) {
+            Ok(neighbour) => Some(ours(neighbour)),
+            Err(unmet) => {
+                let remedy = matches!(unmet, Unmet::Segment(_) | Unmet::TooMany);
+                (self.report)(
+                    remedy,
+                    &format!("no shared memory with {name}: {unmet}; datagrams are used instead"),
+                );
+                None
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Option<LocalEvent> {
+        Some(match self.local.poll()? {
+            Event::Up(neighbour) => {
+                if let (true, Some(why)) = (self.dma == Dma::Cma, self.local.no_pull(neighbour)) {
+                    let text = format!(
+                        "a peer's memory cannot be read ({why:?}), although FI_RDGRAM_DMA=cma: long messages are copied twice"
+                    );
+                    (self.report)(true, &text);
+                }
+                LocalEvent::Up(ours(neighbour))
+            }
+            Event::NotHere(neighbour, reason) => {
+                let remedy =
+                    matches!(reason, Reason::OtherUser(_) | Reason::OtherVersion | Reason::System(_));
+                let text = format!(
+                    "no shared memory with a peer on this host: {reason}; datagrams are used instead"
+                );
+                (self.report)(remedy, &text);
+                LocalEvent::Absent(ours(neighbour))
+            }
+            Event::Stranger { name, incarnation } => LocalEvent::Stranger { name, incarnation },
+        })
+    }
+
+    fn is_meeting(&self) -> bool {
+        self.local.is_meeting()
+    }
+
+    fn poll_loss(&mut self) -> Option<Loss> {
+        let corrupt = self.local.next_corrupt().map(|neighbour| Loss::Corrupt(ours(neighbour)));
+        corrupt.or_else(|| self.local.dead().map(|neighbour| Loss::Died(ours(neighbour))))
+    }
+
+    fn piece_max(&self) -> usize {
+        self.local.buffer_size()
+    }
+
+    fn eager_max(&self, to: Neighbour) -> usize {
+        // It reads our memory as we read its: the same user, most often the same limits. When it cannot, it says so by asking for the bytes.
+        if self.local.can_pull(theirs(to)) { PULL_FROM } else { usize::MAX }
+    }
+
+    #[inline]
+    fn put(&mut self, to: Neighbour, parcel: &Parcel<'_>) -> Put {
+        let mut pieces = [Piece { address: core::ptr::null(), length: 0 }; IOV_LIMIT];
+        let (mut offset, mut left, mut count) = (parcel.offset, parcel.length, 0);
+        for slice in parcel.payload {
+            let part = slice.part(offset, left);
+            offset = offset.saturating_sub(slice.len());
+            if !part.is_empty() {
+                pieces[count] = Piece { address: part.address(), length: part.len() };
+                count += 1;
+                left -= part.len();
+            }
+        }
+        // SAFETY: slices of an operation that has not completed (the promise of `UserSlice::new`), or of a live block.
+        match unsafe { self.local.put(theirs(to), parcel.kind, parcel.header, &pieces[..count]) } {
+            rdgram_shm::Put::Done => Put::Done,
+            rdgram_shm::Put::DoneWake => Put::Ring,
+            rdgram_shm::Put::Full => Put::Full,
+            rdgram_shm::Put::Gone => Put::Gone,
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, most: usize, sink: &mut dyn FnMut(Arrival<'_>)) -> usize {
+        self.local.take(most, &mut |item: Item<'_>| {
+            let (address, length) = match &item.payload {
+                Payload::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
+                Payload::Foreign(foreign) => (foreign.address(), foreign.length()),
+            };
+            // SAFETY: valid for reads during the call, and an arrival's payload is only copied from.
+            let payload = unsafe { UserSlice::new(address.cast_mut(), length) };
+            sink(Arrival { from: ours(item.from), kind: item.kind, header: item.header, payload });
+        })
+    }
+
+    #[inline]
+    fn has_items(&self) -> bool {
+        self.local.has_items()
+    }
+
+    fn set_welcome(&mut self, welcome: bool) {
+        self.local.set_welcome(welcome);
+    }
+
+    #[inline]
+    fn is_welcome(&self, to: Neighbour) -> bool {
+        self.local.is_welcome(theirs(to))
+    }
+
+    fn pull(
+        &mut self,
+        from: Neighbour,
+        remote: &[ForeignPiece],
+        into: &[UserSlice],
+    ) -> Result<(), PullError> {
+        self.pieces.clear();
+        let pieces = into.iter().map(|slice| PieceMut { address: slice.address(), length: slice.len() });
+        self.pieces.extend(pieces);
+        // SAFETY: slices of a posted receive that has not completed (the promise of `UserSlice::new`).
+        let pulled = unsafe { self.local.pull(theirs(from), remote, &self.pieces) };
+        pulled.map_err(|error| match error {
+            Pull::Revoked | Pull::Denied(_) => PullError::Refused,
+            Pull::Dead => PullError::Dead,
+        })
+    }
+
+    fn sleep(&mut self) -> bool {
+        self.local.sleep()
+    }
+
+    fn awake(&mut self) {
+        self.local.awake();
+    }
+
+    fn forbid_pulls(&mut self) {
+        self.local.forbid_pulls();
+    }
+
+    fn leave(&mut self, neighbour: Neighbour) {
+        self.local.leave(theirs(neighbour));
+    }
+
+    fn stats(&self) -> LocalStats {
+        let stats = self.local.stats();
+        LocalStats {
+            put: stats.items_put,
+            taken: stats.items_taken,
+            copied_bytes: stats.bytes_memcpy,
+            pulled_bytes: stats.bytes_cma,
+            full: stats.full,
+        }
+    }
+}
