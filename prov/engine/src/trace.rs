@@ -39,6 +39,15 @@ impl Core {
         self.trace.push(event);
     }
 
+    /// A message that came to its turn and met its receive in one step.
+    pub(crate) fn trace_at_once(&mut self, peer: PeerId, tag: Option<u64>, length: usize, receive: Key) {
+        let Some(key) = self.rxs.take() else { return };
+        let (message, source) = (key.to_wire(), self.peer(peer).name);
+        self.rxs.release(key);
+        self.trace.push(TraceEvent::Arrived { source, message, tag, length: length as u64 });
+        self.trace.push(TraceEvent::Matched { message, receive: receive.to_wire() });
+    }
+
     pub(crate) fn trace_post(&mut self, key: Key) {
         let entry = &self.posts[key];
         let source = entry.source.map(|peer| self.peer(peer).name);
