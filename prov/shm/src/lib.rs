@@ -266,3 +266,6 @@ impl Local {
         self.stats
     }
 }
+
+#[cfg(test)]
+mod hostile;
