@@ -39,21 +39,18 @@ pub enum NoPull {
 #[derive(Debug)]
 pub(crate) struct Probe {
     value: u64,
-    /// What is said to be there: the same.
-    said: u64,
     allowed: bool,
 }
 
 impl Probe {
     pub(crate) fn new(dma: Dma) -> Box<Self> {
-        let mut probe = Box::new(Self { value: 0, said: 0, allowed: dma != Dma::Memcpy });
+        let mut probe = Box::new(Self { value: 0, allowed: dma != Dma::Memcpy });
         let value = core::ptr::from_mut(&mut probe.value).cast();
         // SAFETY: the value is live and as long as said.
         if unsafe { libc::getrandom(value, size_of::<u64>(), libc::GRND_NONBLOCK) } < 0 {
             // Any value does that is not found at the same place of another process.
             probe.value = probe.address().rotate_left(32) ^ u64::from(std::process::id());
         }
-        probe.said = probe.value;
         probe
     }
 
@@ -63,7 +60,7 @@ impl Probe {
     }
 
     pub(crate) fn value(&self) -> u64 {
-        self.said
+        self.value
     }
 
     /// Lets other processes of this user read this one's memory where Yama restricts that to parents: once per process, and only
@@ -102,9 +99,9 @@ impl Probe {
 
 #[cfg(test)]
 impl Probe {
-    /// From now on it says another value than is there.
+    /// From now on another value is there than was said.
     pub(crate) fn falsify(&mut self) {
-        self.said = !self.value;
+        self.value = !self.value;
     }
 }
 
