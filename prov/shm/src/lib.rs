@@ -267,3 +267,6 @@ impl Local {
         self.stats
     }
 }
+
+#[cfg(test)]
+mod hostile;

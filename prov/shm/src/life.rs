@@ -47,6 +47,14 @@ impl Process {
     }
 }
 
+#[cfg(test)]
+impl Process {
+    /// One that has ended.
+    pub(crate) fn died() -> Self {
+        Self { pid: 0, watch: None, dead: true }
+    }
+}
+
 impl Local {
     /// A neighbour whose process has ended since the last call, each once. System calls: every 10 ms or so while waiting
     /// for a neighbour is often enough. What it published before is still there to be taken.

@@ -97,6 +97,14 @@ impl Probe {
     }
 }
 
+#[cfg(test)]
+impl Probe {
+    /// From now on another value is there than was said.
+    pub(crate) fn falsify(&mut self) {
+        self.value = !self.value;
+    }
+}
+
 /// Pieces of one system call, on either side (`UIO_MAXIOV`).
 const PIECES_MAX: usize = 1024;
 

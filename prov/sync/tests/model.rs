@@ -1,6 +1,9 @@
-//! Every interleaving of small programs over the locks, explored by the model checker.
+//! Every interleaving of small programs over the locks and the shared ring, explored by the model checker.
 #![allow(unexpected_cfgs, reason = "cfg(loom) is set by the model checker's builds and known to no manifest")]
 #![cfg(loom)]
+
+#[path = "model/fifo.rs"]
+mod fifo;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
