@@ -80,6 +80,9 @@ impl Core {
 
     fn fill_from(&mut self, peer: PeerId, at: Moment) -> Fill {
         let Some(context) = self.peer(peer).context.as_deref() else { return Fill::Exhausted };
+        if let (Some(neighbour), false) = (self.peer(peer).link.up(), context.wants_turn(at.now)) {
+            return self.fill_queue(peer, neighbour, at);
+        }
         if context.wants_credit() {
             self.share_credit(peer, at.now);
         }

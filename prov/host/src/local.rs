@@ -17,7 +17,7 @@ pub use rdgram_shm::Dma;
 
 /// Longest message that is put rather than pulled by a neighbour that can pull, bytes: two copies through memory that both have at hand cost
 /// less than a system call, an announcement and its answer. The only such limit; measured in decision 0018.
-const PULL_FROM: usize = 16 << 10;
+const PULL_FROM: usize = 8 << 10;
 
 /// Told why a neighbour has to be reached by datagrams, and whether the user can do something about it.
 pub type Report = fn(remedy: bool, text: &str);
