@@ -357,6 +357,7 @@ impl Core {
         {
             mem::scatter(&self.posts[target.posted].slices, target.base + offset, bytes);
         }
+        self.note_grant_used(peer, payload.len() as u64);
         self.note_placed(Stream::Granted(key), payload, end, whole, furthest);
         if self.rxs[key].is_whole() {
             self.finish_rx(key, shared);

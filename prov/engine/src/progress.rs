@@ -152,6 +152,11 @@ impl Core {
             + self.injected.handed_out()
             + self.unexpected.handed_out();
         let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.queues.writes.is_empty());
-        contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty()
+        let quiet = contexts_idle && !acks_owed && entries == 0 && !queues && self.claimed.is_empty();
+        debug_assert!(
+            !quiet || self.peers.iter().all(|peer| peer.granted == 0),
+            "what is granted ends with its message"
+        );
+        quiet
     }
 }
