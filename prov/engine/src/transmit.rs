@@ -272,6 +272,11 @@ impl Core {
         let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);
+        // Messages and long operations take turns, packet by packet, as long as there are both.
+        let queues = &self.peer(peer).queues;
+        if queues.starts.is_empty() || queues.bulk.is_empty() {
+            self.send_alike(peer, key, token, llp, at);
+        }
         true
     }
 
