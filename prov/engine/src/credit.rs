@@ -126,7 +126,8 @@ impl Core {
 
     fn add_sharer(&mut self, peer: PeerId) {
         let entry = &mut self.peers[peer.0 as usize];
-        if !entry.shares {
+        // What comes through memory needs no room in the socket.
+        if !entry.shares && entry.link.up().is_none() {
             entry.shares = true;
             self.credits.sharers.push(peer);
         }
