@@ -330,6 +330,9 @@ impl Core {
         let no_more_segments = rx.remote || rx.received == rx.total;
         if no_more_segments {
             let peer = rx.peer;
+            if !rx.remote {
+                self.answer(key);
+            }
             self.peer_mut(peer).queues.open.retain(|open| *open != key);
         }
         let rx = &self.rxs[key];
@@ -372,6 +375,7 @@ impl Core {
         }
         self.note_placed(Stream::Granted(key), payload, end, whole, furthest);
         if self.rxs[key].is_whole() {
+            self.answer(key);
             self.finish_rx(key, shared);
         }
     }

@@ -295,6 +295,7 @@ impl Core {
                 }
                 Event::Established | Event::SegmentGrew(_) => {}
                 Event::Unjoined { incarnation, cookie } => {
+                    self.part_from(peer);
                     self.peer_mut(peer).note_ended(incarnation, cookie);
                     self.fail_received(peer, Cause::Restarted, shared);
                 }
