@@ -3,6 +3,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::net::{Ipv4Addr, TcpListener};
+use std::num::NonZero;
+use std::thread;
 
 use super::point_to_point::{ITERATIONS, limit_of, note_missing, pingpong};
 use super::{MEMCPY, Sites, TCP, TWO, column, imb_run, imb_table, sizes_file};
@@ -97,9 +99,19 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
     let (mut detail, measured) = pingpong(session, site, contender, limit, &arguments)?;
     detail += &note_missing(session, site, contender, sizes.len(), measured);
     for ranks in session.plan.local_ranks.clone() {
+        if contender.label == MPICH_OWN && ranks as usize > cores() {
+            // Its ranks never give up a processor that another one waits for: a single operation takes time slices.
+            let what = format!("{ranks} ranks, which are more than processors");
+            session.report_trouble(site, MPICH_OWN, what, true);
+            continue;
+        }
         detail += &small(session, site, contender, ranks)?;
     }
     Ok(detail)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Messages of 8 B: their rate between two ranks, and collective operations.
