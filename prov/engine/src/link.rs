@@ -646,6 +646,20 @@ impl Core {
         true
     }
 
+    /// Puts the first item of a send that nothing stands before, without a place in line. Otherwise gives it one, and says so: false.
+    pub(crate) fn put_at_once(&mut self, peer: PeerId, to: Neighbour, key: Key, shared: &mut Shared) -> bool {
+        let entry = self.peer(peer);
+        let waits = !entry.queues.starts.is_empty() || entry.fence_next || !self.config.orders.is_empty();
+        let fenced = self.txs[key].flags.contains(OpFlags::FENCE);
+        let put = !waits && !fenced && self.put_next(peer, to, key);
+        if !put || !self.txs[key].all_sent() {
+            self.line_up(key, peer);
+        }
+        self.report_early(key, shared);
+        self.finish_put(shared);
+        put
+    }
+
     /// Whether a message may go through memory before it is asked for.
     pub(crate) fn is_eager_there(&self, to: Neighbour, length: u64) -> bool {
         let Some(route) = &self.neighbours.route else { return false };

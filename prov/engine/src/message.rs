@@ -373,6 +373,7 @@ impl Core {
         if !(planted(Defect::AckBeforePlacement) && rx.is_whole()) {
             payload.copy_to(&self.posts[target.posted].slices, target.base + offset, payload.len());
         }
+        self.note_grant_used(peer, payload.len() as u64);
         self.note_placed(Stream::Granted(key), payload, end, whole, furthest);
         if self.rxs[key].is_whole() {
             self.answer(key);
