@@ -28,7 +28,7 @@ pub(crate) const PROCESS_VM: &str = "process_vm_readv";
 
 const SMALL_BYTES: u64 = 8;
 /// Enough that meeting each other takes no noticeable part of the time; between hosts there is no such thing.
-const LOCAL_ITERATIONS: &str = "100000";
+const LOCAL_ITERATIONS: &str = "20000";
 const REMOTE_ITERATIONS: &str = "5000";
 const FI_PINGPONG: &str = "fi_pingpong";
 /// Counters that show that two ranks shared memory.
