@@ -10,22 +10,30 @@ use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
 use super::report::{At, Metric, Report};
-use super::section::{RAW_UDP, RXD, TCP};
+use super::section::{MPICH_OWN, RAW_UDP, RXD, SHM, TCP};
 use super::site::{Lost, hosts_name, lossy_name};
 use crate::mpi::{PEER, RDGRAM};
 
 const SIZE: (u32, u32) = (760, 440);
 const FONT: &str = "sans-serif";
 const MTU: u16 = 1500;
-/// In this order, with these colours: blue and orange are told apart by everybody.
-const SUBJECTS: [(&str, RGBColor); 5] = [
-    (RDGRAM, RGBColor(0, 90, 200)),
-    (TCP, RGBColor(230, 120, 0)),
-    (PEER, RGBColor(150, 80, 30)),
-    (RXD, RGBColor(120, 60, 160)),
-    (RAW_UDP, GREY),
+/// The sections that measure by size, with the lines of their charts in this order and these colours: blue and orange are told apart by everybody.
+const SECTIONS: [(&str, &[(&str, RGBColor)]); 2] = [
+    (
+        "latency",
+        &[
+            (RDGRAM, BLUE),
+            (TCP, ORANGE),
+            (PEER, RGBColor(150, 80, 30)),
+            (RXD, RGBColor(120, 60, 160)),
+            (RAW_UDP, GREY),
+        ],
+    ),
+    ("same-host", &[(RDGRAM, BLUE), (SHM, ORANGE), (MPICH_OWN, RGBColor(120, 60, 160))]),
 ];
 
+const BLUE: RGBColor = RGBColor(0, 90, 200);
+const ORANGE: RGBColor = RGBColor(230, 120, 0);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 /// Smaller messages are a matter of latency.
 const BANDWIDTH_FROM: u64 = 1024;
@@ -52,31 +60,32 @@ struct Line {
 pub(crate) fn draw(report: &Report, dir: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let mut files = Vec::new();
-    for place in report.places("latency") {
-        for chart in by_size(report, place) {
-            files.extend(save(&chart, dir, Axes::BySize)?);
+    for (section, subjects) in SECTIONS {
+        for place in report.places(section) {
+            for chart in by_size(report, At { section, place }, subjects) {
+                files.extend(save(&chart, dir, Axes::BySize)?);
+            }
         }
     }
     files.extend(save(&under_loss(report), dir, Axes::ByLoss)?);
     Ok(files)
 }
 
-fn by_size(report: &Report, place: &str) -> Vec<Chart> {
+fn by_size(report: &Report, at: At<'_>, subjects: &[(&str, RGBColor)]) -> Vec<Chart> {
     let chart = |file: &str, title: &str, y_label, legend, lines| Chart {
-        file: format!("{file}-{}.svg", file_name(place)),
-        title: format!("{title}, {place}"),
+        file: format!("{file}-{}.svg", file_name(at.place)),
+        title: format!("{title}, {}", at.place),
         x_label: "message, bytes".to_owned(),
         y_label,
         legend,
         lines,
     };
     let lines = |metric, least_bytes| -> Vec<Line> {
-        let line =
-            |(name, colour): &(&str, RGBColor)| line(report, place, name, *colour, metric, least_bytes);
-        SUBJECTS.iter().filter_map(line).collect()
+        let line = |(name, colour): &(&str, RGBColor)| line(report, at, name, *colour, metric, least_bytes);
+        subjects.iter().filter_map(line).collect()
     };
     let mut bandwidth = lines(Metric::PingPongMbS, BANDWIDTH_FROM);
-    bandwidth.extend(stream(report, place, &bandwidth));
+    bandwidth.extend(stream(report, at, &bandwidth));
     // Nothing has no place on a logarithmic axis; one byte takes as long.
     let (latency, rate) = (lines(Metric::HalfRoundTripUs, 1), lines(Metric::UnibandMsgS, 1));
     use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft};
@@ -89,13 +98,13 @@ fn by_size(report: &Report, place: &str) -> Vec<Chart> {
 
 fn line(
     report: &Report,
-    place: &str,
+    at: At<'_>,
     name: &str,
     colour: RGBColor,
     metric: Metric,
     least_bytes: u64,
 ) -> Option<Line> {
-    let results = report.of(At { section: "latency", place }, metric);
+    let results = report.of(at, metric);
     // What was too small for the digits printed is no point either.
     let ours = results.filter(|result| {
         result.key.subject == name && result.key.bytes >= least_bytes && result.median > 0.0
@@ -106,8 +115,7 @@ fn line(
 }
 
 /// The stream's best rate, as a level beside these lines.
-fn stream(report: &Report, place: &str, lines: &[Line]) -> Option<Line> {
-    let at = At { section: "latency", place };
+fn stream(report: &Report, at: At<'_>, lines: &[Line]) -> Option<Line> {
     let streams = report.of(at, Metric::StreamMbS).filter(|result| result.key.subject == RAW_UDP);
     let level = streams.map(|result| result.median).reduce(f64::max)?;
     let sizes = || lines.iter().flat_map(|line| line.points.iter().map(|point| point.0));

@@ -29,7 +29,7 @@ use self::programs::Programs;
 use self::report::Report;
 use self::section::{SECTIONS, Section, Sites};
 use self::session::{Session, results_dir};
-use self::site::Site;
+use self::site::{ONE_HOST, Site};
 use crate::layout::Layout;
 use crate::mpi::{MPICH, Mpi, Provider, RDGRAM};
 use crate::{netns, packages};
@@ -90,7 +90,7 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
 
 /// Peers may fail; what this project's provider or a floor could not do is a failure of the bench.
 fn is_complete(report: &Report) -> bool {
-    let foreign = [crate::mpi::PEER, section::TCP, section::RXD, section::SHM];
+    let foreign = [crate::mpi::PEER, section::TCP, section::RXD, section::SHM, section::MPICH_OWN];
     report.troubles.iter().all(|trouble| {
         // The subject may go on with the number of ranks or peers.
         let name = trouble.subject.split(',').next().unwrap_or_default();
@@ -100,7 +100,7 @@ fn is_complete(report: &Report) -> bool {
 
 /// Try the machinery: a few sections of the smallest form.
 pub(crate) fn smoke(layout: &Layout) -> Result<String> {
-    const SECTIONS: [&str; 3] = ["latency", "peers", "cost"];
+    const SECTIONS: [&str; 4] = ["latency", "peers", "cost", "same-host"];
     let report = measure_with(layout, Plan::smoke(), &SECTIONS.map(str::to_owned))?;
     if !is_complete(&report) {
         let told = report.troubles.iter().map(|trouble| format!("{}: {}", trouble.subject, trouble.what));
@@ -123,13 +123,7 @@ fn measure(layout: &Layout, options: &Options) -> Result<Report> {
 
 fn measure_with(layout: &Layout, plan: Plan, only: &[String]) -> Result<Report> {
     let sections = chosen(only)?;
-    let needs = [
-        packages::GCC,
-        packages::LIBC_HEADERS,
-        packages::VENV,
-        packages::LIBFABRIC_DEV,
-        packages::LIBFABRIC_BIN,
-    ];
+    let needs = [packages::GCC, packages::LIBC_HEADERS, packages::VENV, packages::LIBFABRIC_DEV];
     packages::require(layout, &needs)?;
     println!("building the provider and the programs");
     let rdgram = Provider::prepare(layout, RDGRAM)?;
@@ -184,7 +178,7 @@ fn sites(layout: &Layout, plan: &Plan, host: &mut Host) -> Sites {
         }
     }
     host.mtu.extend(hosts.iter().zip(&plan.mtus).map(|(site, mtu)| (site.name.clone(), u64::from(*mtu))));
-    Sites { loopback: Site::loopback(), hosts }
+    Sites { loopback: Site::loopback(), one_host: Site::named(ONE_HOST), hosts }
 }
 
 fn print_notes(report: &Report) {

@@ -23,6 +23,10 @@ pub(crate) struct Plan {
     pub(crate) latency_sizes: Vec<u64>,
     /// Sizes of Uniband.
     pub(crate) rate_sizes: Vec<u64>,
+    /// Sizes of PingPong between ranks that may share memory.
+    pub(crate) local_sizes: Vec<u64>,
+    /// Numbers of such ranks for collective operations.
+    pub(crate) local_ranks: Vec<u32>,
     /// Is 64 MiB measured?
     pub(crate) huge: bool,
     /// MTUs of the link between two hosts.
@@ -37,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) more_peers: Vec<u32>,
     /// Messages of every sender of an incast.
     pub(crate) incast_messages: u32,
-    /// In how many rounds also the contenders are measured that no target is about, in the first section.
+    /// In how many rounds also the contenders are measured that no target is about, in the sections of latency.
     pub(crate) others_rounds: usize,
     /// Only the contenders and links that targets are about, in the other sections.
     pub(crate) few: bool,
@@ -54,6 +58,8 @@ impl Plan {
             imb_seconds: 0.3,
             latency_sizes: powers(22),
             rate_sizes: powers(22),
+            local_sizes: powers(22),
+            local_ranks: vec![2, 4],
             huge: true,
             mtus: vec![1500, 9000],
             ranks: vec![2, 4, 8],
@@ -76,6 +82,8 @@ impl Plan {
             imb_seconds: 0.15,
             latency_sizes: vec![0, 8, 1024, 65_536, 1 << 20, 4 << 20],
             rate_sizes: vec![8, 1 << 20],
+            local_sizes: vec![0, 8, 4096, 16_384, 65_536, 262_144, 1 << 20, 4 << 20],
+            local_ranks: vec![2, 4],
             huge: false,
             mtus: vec![1500],
             ranks: vec![4],
@@ -96,6 +104,8 @@ impl Plan {
             imb_seconds: 0.3,
             latency_sizes: vec![8],
             rate_sizes: vec![8],
+            local_sizes: vec![8],
+            local_ranks: vec![2],
             mtus: Vec::new(),
             ranks: vec![2],
             budget: None,

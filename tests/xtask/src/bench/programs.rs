@@ -20,6 +20,8 @@ pub(crate) struct Programs {
     pub(crate) floor_pingpong: PathBuf,
     /// Raw UDP, bandwidth.
     pub(crate) floor_stream: PathBuf,
+    /// Two processes of one host: a shared flag, copies.
+    pub(crate) floor_local: PathBuf,
     /// MPI: processor time.
     pub(crate) transfer: PathBuf,
     /// libfabric: what peers cost.
@@ -57,6 +59,7 @@ impl Programs {
         Ok(Self {
             floor_pingpong: compile(gcc, "floor_pingpong", &[])?,
             floor_stream: compile(gcc, "floor_stream", &[])?,
+            floor_local: compile(gcc, "floor_local", &[])?,
             transfer: compile(&mpi.mpicc(), "transfer", &[])?,
             peers: compile(gcc, "peers", &["-lfabric"])?,
             incast: compile(gcc, "incast", &["-lfabric"])?,

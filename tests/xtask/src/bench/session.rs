@@ -131,6 +131,12 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Another provider with settings.
+    pub(crate) fn other_with(&self, label: &str, name: &str, settings: &[(&str, &str)]) -> Result<Contender> {
+        let provider = Provider::prepare(self.layout, name)?;
+        Ok(Contender { provider, ..self.rdgram_with(label, settings) })
+    }
+
     /// These providers, in this order.
     pub(crate) fn contenders(&self, names: &[&str]) -> Result<Vec<Contender>> {
         let contender = |name: &&str| -> Result<Contender> {
@@ -228,12 +234,19 @@ impl<'a> Session<'a> {
         output
     }
 
+    /// Run a floor that is one program.
+    pub(crate) fn lone_floor(&self, site: &Site, run: &Run<'_>) -> Result<String> {
+        let label = label("no provider", site, run);
+        site.job(self.layout, &label, run.program).args(&run.arguments).limit(self.limit(run.seconds)).check()
+    }
+
     /// Run a program of libfabric.
     pub(crate) fn fabric(&self, site: &Site, contender: &Contender, run: &Run<'_>) -> Result<String> {
         let label = label(&contender.label, site, run);
         site.job(self.layout, &label, run.program)
             .args(&run.arguments)
             .envs(&self.programs.environment(&contender.provider, site.place()))
+            .envs(&site.environment)
             .envs(&contender.environment)
             .limit(self.limit(run.seconds))
             .check()
@@ -260,7 +273,7 @@ impl<'a> Session<'a> {
         let label = label(&contender.label, site, run);
         let wrapper: &Path = if run.count_drops { &self.programs.udp_drops } else { Path::new("env") };
         let job: Job = launch.wrapped(self.layout, site.job(self.layout, &label, wrapper))?;
-        job.args(&run.arguments).envs(&contender.environment).check()
+        job.args(&run.arguments).envs(&site.environment).envs(&contender.environment).check()
     }
 
     fn is_late(&self) -> bool {

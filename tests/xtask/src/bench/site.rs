@@ -1,6 +1,7 @@
 //! Where a measurement takes place: this host's loopback, or two hosts with a link of a certain kind.
 //! The name of a site is what reports and targets know it by.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use crate::command::Job;
@@ -8,8 +9,10 @@ use crate::layout::Layout;
 use crate::mpi::Place;
 use crate::netns::{self, Link};
 
-/// The name of the loopback site.
-pub(crate) const LOOPBACK: &str = "loopback";
+/// The name of the loopback site. What is measured there is the way of datagrams, also of rdgram.
+pub(crate) const LOOPBACK: &str = "loopback, datagrams";
+/// The name of the site where processes may share memory.
+pub(crate) const ONE_HOST: &str = "one host";
 /// Payload of a UDP datagram is smaller than the packet by the headers of IPv4 and UDP.
 const HEADERS: u16 = 28;
 /// The loopback interface takes any: what the two links of the bench carry, and half a train.
@@ -21,6 +24,8 @@ pub(crate) struct Site {
     /// As reports call it.
     pub(crate) name: String,
     link: Option<Link>,
+    /// Settings of whatever runs here.
+    pub(crate) environment: Vec<(String, OsString)>,
 }
 
 /// What is lost when the link loses something.
@@ -33,26 +38,27 @@ pub(crate) enum Lost {
 }
 
 impl Site {
-    /// This host.
+    /// This host, over its loopback interface.
     pub(crate) fn loopback() -> Self {
-        Self::named(LOOPBACK)
+        let environment = vec![("FI_RDGRAM_LOCAL".to_owned(), OsString::from("off"))];
+        Self { environment, ..Self::named(LOOPBACK) }
     }
 
     /// This host, for what does not use its loopback either.
     pub(crate) fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), link: None }
+        Self { name: name.to_owned(), link: None, environment: Vec::new() }
     }
 
     /// Two hosts and a clean link.
     pub(crate) fn hosts(mtu: u16) -> Self {
         let link = Link { mtu, loss_per_mille: 0, split_trains: false };
-        Self { name: hosts_name(mtu), link: Some(link) }
+        Self { link: Some(link), ..Self::named(&hosts_name(mtu)) }
     }
 
     /// Two hosts and a link that loses.
     pub(crate) fn lossy(mtu: u16, lost: Lost, per_mille: u16) -> Self {
         let link = Link { mtu, loss_per_mille: per_mille, split_trains: lost == Lost::Datagrams };
-        Self { name: lossy_name(mtu, lost, per_mille), link: Some(link) }
+        Self { link: Some(link), ..Self::named(&lossy_name(mtu, lost, per_mille)) }
     }
 
     /// Where MPI's ranks run.
@@ -104,6 +110,12 @@ mod tests {
     fn names_say_what_is_lost() {
         assert_eq!(Site::lossy(1500, Lost::Datagrams, 10).name, "hosts, MTU 1500, 1 % of datagrams lost");
         assert_eq!(lossy_name(1500, Lost::Trains, 1), "hosts, MTU 1500, 0.1 % of trains lost");
+    }
+
+    #[test]
+    fn the_loopback_is_for_datagrams() {
+        assert_eq!(Site::loopback().environment, [("FI_RDGRAM_LOCAL".to_owned(), OsString::from("off"))]);
+        assert!(Site::named(ONE_HOST).environment.is_empty());
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::section::SECTIONS;
 use super::targets::Verdict;
 
 /// Sizes that are printed of those measured; all are in the JSON.
-const NOTABLE: [u64; 9] = [0, 8, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 64 << 20];
+const NOTABLE: [u64; 11] =
+    [0, 8, 1 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 64 << 20];
 /// The width of a column of figures.
 const WIDTH: usize = 13;
 
@@ -86,6 +87,7 @@ fn line(text: &mut String, content: &str) {
 mod tests {
     use super::*;
     use crate::bench::report::tests::with;
+    use crate::bench::site::LOOPBACK;
     use crate::bench::targets;
 
     #[test]
@@ -102,9 +104,9 @@ mod tests {
         let mut report = with(
             "latency",
             &[
-                ("loopback", "rdgram", Metric::HalfRoundTripUs, 8, 2, 2.5),
-                ("loopback", "tcp", Metric::HalfRoundTripUs, 8, 2, 5.0),
-                ("loopback", "tcp", Metric::UnibandMsgS, 8, 2, 400_000.0),
+                (LOOPBACK, "rdgram", Metric::HalfRoundTripUs, 8, 2, 2.5),
+                (LOOPBACK, "tcp", Metric::HalfRoundTripUs, 8, 2, 5.0),
+                (LOOPBACK, "tcp", Metric::UnibandMsgS, 8, 2, 400_000.0),
             ],
         );
         report.judged = targets::judge(&report);
@@ -114,7 +116,7 @@ mod tests {
         assert!(words.ends_with("2.50           5.00"), "{words}");
         let words = row("Uniband, messages/s").unwrap_or_default();
         assert!(words.ends_with("-         400000"), "{words}");
-        let words = row("loopback: 8 B half round trip / tcp").unwrap_or_default();
+        let words = row("loopback, datagrams: 8 B half round trip / tcp").unwrap_or_default();
         assert!(words.contains("0.50") && words.ends_with("ok"), "{words}");
     }
 }

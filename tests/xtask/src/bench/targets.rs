@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{At, Metric, Report};
 use super::section::{
-    INCAST_BYTES, MEMCPY, MEMORY, RAW_UDP, RAW_UDP_UNCONNECTED, RDGRAM_STOCK, SENDERS, SHM, TCP,
+    INCAST_BYTES, MEMCPY, MEMORY, PROCESS_VM, RAW_UDP, RAW_UDP_UNCONNECTED, RDGRAM_STOCK, SENDERS,
+    SHARED_FLAG, SHM, TCP,
 };
-use super::site::{LOOPBACK, Lost, hosts_name, lossy_name};
+use super::site::{LOOPBACK, Lost, ONE_HOST, hosts_name, lossy_name};
 use crate::mpi::RDGRAM;
 
 /// The link that the targets between hosts are about.
@@ -31,6 +32,8 @@ pub(crate) enum Bound {
     AtMost(f64),
     /// Not less.
     AtLeast(f64),
+    /// Nothing is asked for: it is told.
+    Told,
 }
 
 /// How a target was met.
@@ -43,6 +46,8 @@ pub(crate) enum Verdict {
     Short,
     /// The run did not measure it.
     NotMeasured,
+    /// There is nothing to reach.
+    Told,
 }
 
 /// A target beside what was measured.
@@ -72,6 +77,7 @@ impl Bound {
     fn judge(self, value: Option<f64>) -> Verdict {
         match (self, value) {
             (_, None) => Verdict::NotMeasured,
+            (Bound::Told, Some(_)) => Verdict::Told,
             (Bound::AtMost(limit), Some(value)) if value <= limit => Verdict::Ok,
             (Bound::AtLeast(limit), Some(value)) if value >= limit => Verdict::Ok,
             _ => Verdict::Short,
@@ -84,6 +90,7 @@ impl fmt::Display for Bound {
         match self {
             Bound::AtMost(limit) => f.pad(&format!("≤ {limit}")),
             Bound::AtLeast(limit) => f.pad(&format!("≥ {limit}")),
+            Bound::Told => f.pad("-"),
         }
     }
 }
@@ -94,6 +101,7 @@ impl fmt::Display for Verdict {
             Verdict::Ok => "ok",
             Verdict::Short => "SHORT",
             Verdict::NotMeasured => "not measured",
+            Verdict::Told => "told",
         })
     }
 }
@@ -112,8 +120,9 @@ fn targets() -> Vec<Target> {
     targets.extend(under_loss());
     targets.extend(many_peers());
     targets.extend(stock_limits());
-    targets.extend(one_host());
+    targets.extend(loopback());
     targets.extend(collectives());
+    targets.extend(same_host());
     targets
 }
 
@@ -234,26 +243,80 @@ fn stock_limits() -> Vec<Target> {
     ]
 }
 
-fn one_host() -> Vec<Target> {
+fn loopback() -> Vec<Target> {
     use Bound::{AtLeast, AtMost};
     use Metric::{HalfRoundTripUs, PingPongMbS};
+    let what = |what: &str| format!("{LOOPBACK}: {what}");
     let to_tcp = |metric, bytes| against_tcp(LOOPBACK, metric, bytes);
-    let to_shm = |metric, bytes| {
+    vec![
+        target(what("8 B half round trip / tcp"), AtMost(0.7), to_tcp(HalfRoundTripUs, 8)),
+        target(what("64 KiB PingPong / tcp"), AtLeast(1.3), to_tcp(PingPongMbS, 64 * KIB)),
+        target(what("1 MiB PingPong / tcp"), AtLeast(1.0), to_tcp(PingPongMbS, MIB)),
+    ]
+}
+
+/// Ranks that share memory, beside libfabric's provider for that.
+fn same_host() -> Vec<Target> {
+    use Bound::{AtLeast, AtMost, Told};
+    use Metric::{
+        AllreduceUs, AlltoallUs, FabricHalfRoundTripUs, HalfRoundTripUs, PingPongMbS, StreamMbS, UnibandMsgS,
+    };
+    let what = |what: &str| format!("{ONE_HOST}: {what}");
+    let median = |report: &Report, subject, metric, bytes, ranks| {
+        report.median(At { section: "same-host", place: ONE_HOST }, subject, metric, bytes, ranks)
+    };
+    let to_shm = |metric, bytes, ranks| {
         move |report: &Report| {
-            let at = At { section: "same-host", place: LOOPBACK };
+            let of = |subject| median(report, subject, metric, bytes, ranks);
+            Some(of(RDGRAM)? / of(SHM)?)
+        }
+    };
+    let to_floor = move |metric, floor, floor_metric, bytes, parties| {
+        move |report: &Report| {
             Some(
-                report.median(at, RDGRAM, metric, bytes, TWO)?
-                    / report.median(at, SHM, metric, bytes, TWO)?,
+                median(report, RDGRAM, metric, bytes, TWO)?
+                    / median(report, floor, floor_metric, bytes, parties)?,
             )
         }
     };
-    vec![
-        target("loopback: 8 B half round trip / tcp", AtMost(0.7), to_tcp(HalfRoundTripUs, 8)),
-        target("loopback: 64 KiB PingPong / tcp", AtLeast(1.3), to_tcp(PingPongMbS, 64 * KIB)),
-        target("loopback: 1 MiB PingPong / tcp", AtLeast(1.0), to_tcp(PingPongMbS, MIB)),
-        target("same host: 8 B half round trip / shm", AtMost(1.0), to_shm(HalfRoundTripUs, 8)),
-        target("same host: 1 MiB PingPong / shm", AtLeast(1.0), to_shm(PingPongMbS, MIB)),
-    ]
+    let mut targets = vec![
+        target(what("8 B half round trip / shm"), AtMost(1.0), to_shm(HalfRoundTripUs, 8, TWO)),
+        target(
+            what("8 B half round trip / shared flag"),
+            Told,
+            to_floor(HalfRoundTripUs, SHARED_FLAG, HalfRoundTripUs, 8, TWO),
+        ),
+        target(what("8 B fi_pingpong / shm"), AtMost(1.0), to_shm(FabricHalfRoundTripUs, 8, TWO)),
+        target(
+            what("8 B fi_pingpong / shared flag"),
+            Told,
+            to_floor(FabricHalfRoundTripUs, SHARED_FLAG, HalfRoundTripUs, 8, TWO),
+        ),
+        target(what("8 B message rate / shm"), AtLeast(1.0), to_shm(UnibandMsgS, 8, TWO)),
+    ];
+    for (size, bytes) in [
+        ("4 KiB", 4 * KIB),
+        ("16 KiB", 16 * KIB),
+        ("64 KiB", 64 * KIB),
+        ("256 KiB", 256 * KIB),
+        ("1 MiB", MIB),
+        ("4 MiB", 4 * MIB),
+    ] {
+        let what = what(&format!("{size} PingPong / shm"));
+        targets.push(target(what, AtLeast(1.0), to_shm(PingPongMbS, bytes, TWO)));
+    }
+    targets.push(target(
+        what("1 MiB PingPong / process_vm_readv"),
+        AtLeast(0.95),
+        to_floor(PingPongMbS, PROCESS_VM, StreamMbS, MIB, TWO),
+    ));
+    for ranks in [2, 4] {
+        for (name, metric) in [("Allreduce", AllreduceUs), ("Alltoall", AlltoallUs)] {
+            let what = what(&format!("8 B {name}, {ranks} ranks / shm"));
+            targets.push(target(what, AtMost(1.0), to_shm(metric, 8, ranks)));
+        }
+    }
+    targets
 }
 
 fn collectives() -> Vec<Target> {
@@ -264,7 +327,7 @@ fn collectives() -> Vec<Target> {
             ("Alltoall", Metric::AlltoallUs, 8),
             ("Barrier", Metric::BarrierUs, 0),
         ] {
-            let what = format!("loopback: {name}, {ranks} ranks / tcp");
+            let what = format!("{LOOPBACK}: {name}, {ranks} ranks / tcp");
             targets.push(target(what, Bound::AtMost(1.0), move |report| {
                 let at = At { section: "collectives", place: LOOPBACK };
                 let median = |subject| report.median(at, subject, metric, bytes, ranks);
@@ -345,6 +408,22 @@ mod tests {
         let to_raw = "hosts, MTU 1500: 8 B half round trip / raw UDP";
         assert_eq!(verdict(&report(3.0), to_raw), Some((Some(1.5), Verdict::Short)));
         assert_eq!(verdict(&report(2.5), to_raw), Some((Some(1.25), Verdict::Ok)));
+    }
+
+    #[test]
+    fn what_is_only_told_has_a_value_and_no_verdict() {
+        let report = with(
+            "same-host",
+            &[
+                (ONE_HOST, RDGRAM, Metric::HalfRoundTripUs, 8, 2, 0.5),
+                (ONE_HOST, SHM, Metric::HalfRoundTripUs, 8, 2, 0.4),
+                (ONE_HOST, SHARED_FLAG, Metric::HalfRoundTripUs, 8, 2, 0.25),
+            ],
+        );
+        let told = verdict(&report, "one host: 8 B half round trip / shared flag");
+        assert_eq!(told, Some((Some(2.0), Verdict::Told)));
+        let judged = verdict(&report, "one host: 8 B half round trip / shm");
+        assert_eq!(judged, Some((Some(1.25), Verdict::Short)));
     }
 
     #[test]

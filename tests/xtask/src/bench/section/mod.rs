@@ -39,7 +39,7 @@ pub(crate) const MEMCPY: &str = "memcpy";
 pub(crate) const MEMORY: &str = "memory";
 
 pub(crate) use limits::{INCAST_BYTES, SENDERS};
-pub(crate) use same_host::SHM;
+pub(crate) use same_host::{MPICH_OWN, PROCESS_VM, SHARED_FLAG, SHM};
 
 const MIB: u64 = 1 << 20;
 /// Ranks of everything but collective operations.
@@ -61,8 +61,10 @@ pub(crate) struct Section {
 /// The sites that exist here.
 #[derive(Debug)]
 pub(crate) struct Sites {
-    /// This host.
+    /// This host, by datagrams.
     pub(crate) loopback: Site,
+    /// This host, by whatever is fastest.
+    pub(crate) one_host: Site,
     /// Two hosts with a clean link, for each MTU; none where namespaces cannot be made.
     pub(crate) hosts: Vec<Site>,
 }
@@ -83,7 +85,11 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "limits", about: "socket buffers of an untouched system, and incast", run: limits::run },
     Section { name: "collectives", about: "Allreduce, Alltoall, Barrier", run: collectives::run },
     Section { name: "cost", about: "processor time per GB and per million messages", run: cost::run },
-    Section { name: "same-host", about: "against shared memory", run: same_host::run },
+    Section {
+        name: "same-host",
+        about: "two and four ranks that share memory, beside shm, MPICH's own way and the floors",
+        run: same_host::run,
+    },
 ];
 
 impl Sites {

@@ -18,7 +18,7 @@ use crate::bench::site::Site;
 /// The socket buffers that the stream asks for; the kernel gives what its limits allow.
 pub(super) const BUFFER_BYTES: &str = "8388608";
 /// IMB's repetitions at most, and megabytes at most: beyond 2^31 bytes it measures once.
-const ITERATIONS: &str = "20000,1000";
+pub(super) const ITERATIONS: &str = "20000,1000";
 const RANKS: u32 = 2;
 const HUGE_BYTES: u64 = 64 << 20;
 /// Sizes of which the time to copy them is measured.
@@ -129,7 +129,7 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
 }
 
 /// What it measured as text, and how many sizes.
-fn pingpong(
+pub(super) fn pingpong(
     session: &mut Session<'_>,
     site: &Site,
     contender: &Contender,
@@ -161,7 +161,7 @@ fn pingpong(
 }
 
 /// IMB leaves sizes out when its own time is over, as on a busy machine. What is missing is said.
-fn note_missing(
+pub(super) fn note_missing(
     session: &mut Session<'_>,
     site: &Site,
     contender: &Contender,
@@ -178,7 +178,7 @@ fn note_missing(
 }
 
 /// Time for every size and for the start; twice that and it hangs.
-fn limit_of(session: &Session<'_>, sizes: usize) -> u64 {
+pub(super) fn limit_of(session: &Session<'_>, sizes: usize) -> u64 {
     let expected = session.plan.imb_seconds * sizes as f64 * 2.0;
     20 + Duration::from_secs_f64(expected * 2.0).as_secs()
 }
