@@ -37,6 +37,8 @@ const EXCHANGE_LAST: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Longest sleep while something is awaited of anybody and neighbours may end.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// How long a waiter sleeps while a neighbour's queue is full: nobody tells when it has room again.
+const FULL_RETRY: Duration = Duration::from_micros(200);
 /// The socket is looked at no more often than this while only neighbours talk: the bound within which a first packet is noticed.
 const SOCKET_EVERY: Duration = Duration::from_micros(20);
 /// After a datagram the socket is looked at in every progress call for so long.
@@ -200,7 +202,7 @@ impl Neighbours {
     /// Before a sleep: neighbours have to ring from now on. False when there is work already.
     pub(crate) fn sleep(&mut self) -> bool {
         let Some(route) = self.route.as_mut().filter(|_| self.met > 0) else { return true };
-        if !self.stalled.is_empty() || !self.ending.is_empty() || !self.pulls.is_empty() {
+        if !self.ending.is_empty() || !self.pulls.is_empty() {
             return false;
         }
         self.asleep = route.sleep();
@@ -210,6 +212,9 @@ impl Neighbours {
     /// How long a sleep may last, as far as neighbours matter; `awaited`: something is awaited of anybody.
     pub(crate) fn sleep_limit(&self, awaited: bool) -> Option<Duration> {
         let route = self.route.as_ref()?;
+        if !self.stalled.is_empty() {
+            return Some(FULL_RETRY);
+        }
         if route.is_meeting() {
             return Some(self.exchange_every);
         }
@@ -421,9 +426,16 @@ impl Core {
         shared: &mut Shared,
     ) -> Option<()> {
         let segment = Segment::decode_apart(arrival.header, arrival.payload.len()).ok()?;
-        if let (Segment::ExtendedSend { msn, message_id, total, .. }, true) = (segment, answer) {
-            let key = self.message_of(peer, msn, message_id, total)?;
-            self.rxs[key].answer = true;
+        if let (Segment::ExtendedSend { msn, message_id, total, last, .. }, true) = (segment, answer) {
+            match self.message_of(peer, msn, message_id, total).filter(|_| self.state != State::Closing) {
+                Some(key) => self.rxs[key].answer = true,
+                // It was discarded, or the endpoint closes: as much is here as ever will be.
+                None if last => {
+                    self.peer_mut(peer).queues.control.push_back(Control::Done { message_id });
+                    return Some(());
+                }
+                None => return Some(()),
+            }
         }
         // The operands of an atomic are looked at: a copy of them, then.
         let mut operands = [0; 2 * ATOMIC_MAX];
@@ -480,6 +492,9 @@ impl Core {
         let MessageHeader { msn, tag, data, message_id } = MessageHeader::read(arrival.kind, arrival.header)?;
         let length = arrival.payload.len();
         if self.state == State::Closing {
+            // It has been dealt with, as a datagram is that was acknowledged.
+            let answer = message_id.map(|message_id| Control::Done { message_id });
+            self.peer_mut(peer).queues.control.extend(answer);
             return Some(());
         }
         if self.receive_at_once(peer, msn, tag, data, arrival.payload, shared) {
