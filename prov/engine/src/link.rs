@@ -329,10 +329,8 @@ impl Core {
         if self.neighbours.ending.is_empty() {
             return;
         }
-        if !planted(Defect::LastItemsLost) {
-            self.take_items(LAST_ITEMS_MAX, shared);
-            self.run_pulls(shared);
-        }
+        self.take_items(LAST_ITEMS_MAX, shared);
+        self.run_pulls(shared);
         for (peer, cause) in core::mem::take(&mut self.neighbours.ending) {
             self.thaw(peer);
             self.fail_peer(peer, cause, shared);
@@ -703,7 +701,8 @@ impl Core {
         let Link::Draining(neighbour) = entry.link else { return };
         let Some(context) = entry.context.as_deref() else { return };
         // Until the peer has answered this context, it may know another of ours, whose messages have the same numbers.
-        let in_flight = context.needs_syn() || context.unacknowledged() > 0;
+        let answered = !context.needs_syn() || planted(Defect::LinkUnanswered);
+        let in_flight = !answered || context.unacknowledged() > 0;
         let mut lines = entry.queues.starts.iter().chain(&entry.queues.bulk);
         if in_flight || lines.any(|key| self.is_tied(*key)) {
             return;
@@ -816,6 +815,7 @@ impl Core {
                 }
                 true
             }
+            Put::Full if planted(Defect::FullItemLost) => true,
             Put::Full | Put::Gone => {
                 if !self.neighbours.stalled.contains(&peer) {
                     self.neighbours.stalled.push(peer);

@@ -51,8 +51,10 @@ pub enum Defect {
     WriteReportedAtLastPacket,
     /// Engine: answers go on after their region was closed.
     ClosedRegionRead,
-    /// Engine: what a neighbour put into our queue before it ended is not taken.
-    LastItemsLost,
+    /// Engine: everything goes through memory before the peer has answered the present context.
+    LinkUnanswered,
+    /// Engine: an item that found no room is taken for put.
+    FullItemLost,
     /// Engine: a NACK does not count as a refusal.
     NackNotCounted,
     /// Engine: an access may reach one byte beyond its region.
@@ -89,7 +91,7 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -113,7 +115,8 @@ impl Defect {
         Self::AtomicOutOfOrder,
         Self::WriteReportedAtLastPacket,
         Self::ClosedRegionRead,
-        Self::LastItemsLost,
+        Self::LinkUnanswered,
+        Self::FullItemLost,
         Self::NackNotCounted,
         Self::BoundsOffByOne,
         Self::FenceIgnored,
