@@ -21,27 +21,36 @@ UNUSED static void want_counters(void)
     setenv("FI_RDGRAM_STATS", "1", 1);
 }
 
-/* Until `stop_listening` everything on stderr goes into a file that only this process has. Returns what has to be put back. */
+/* What has to be put back. */
 struct listening {
-    int file, before;
+    int file;
+    FILE *before;
 };
 
+/*
+ * Until `stop_listening` what the provider says on stderr goes into a file that only this process has. What the program
+ * itself says there still goes where it went before: a failure must not be swallowed.
+ */
 UNUSED static struct listening listen_to_stderr(void)
 {
-    struct listening listening = {.file = memfd_create("stderr", MFD_CLOEXEC), .before = dup(STDERR_FILENO)};
-    CHECK(listening.file >= 0 && listening.before >= 0, "%s", strerror(errno));
-    CHECK(dup2(listening.file, STDERR_FILENO) == STDERR_FILENO, "%s", strerror(errno));
+    int file = memfd_create("stderr", MFD_CLOEXEC), before = dup(STDERR_FILENO);
+    CHECK(file >= 0 && before >= 0, "%s", strerror(errno));
+    struct listening listening = {.file = file, .before = stderr};
+    CHECK(dup2(file, STDERR_FILENO) == STDERR_FILENO, "%s", strerror(errno));
+    stderr = fdopen(before, "w");
+    CHECK(stderr != NULL, "no memory");
     return listening;
 }
 
 UNUSED static void stop_listening(struct listening *listening, char *text, size_t room)
 {
-    CHECK(dup2(listening->before, STDERR_FILENO) == STDERR_FILENO, "%s", strerror(errno));
+    CHECK(dup2(fileno(stderr), STDERR_FILENO) == STDERR_FILENO, "%s", strerror(errno));
+    fclose(stderr);
+    stderr = listening->before;
     ssize_t length = pread(listening->file, text, room - 1, 0);
     CHECK(length >= 0, "%s", strerror(errno));
     text[length] = '\0';
     close(listening->file);
-    close(listening->before);
 }
 
 /* A counter of those that were printed, summed over the endpoints that closed. */
