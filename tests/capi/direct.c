@@ -113,6 +113,7 @@ static void run(const char *mode)
     CHECK(pid >= 0, "%s", strerror(errno));
     if (pid == 0) {
         setenv("FI_RDGRAM_DIRECT", mode, 1);
+        setenv("FI_RDGRAM_LOCAL", "off", 1); /* this is about datagrams */
         bool second = start_peer(&peer);
         setenv("FI_RDGRAM_STATS", second ? "0" : "1", 1);
         open_node(&node, &(struct wish){.caps = FI_MSG | FI_TAGGED | FI_RMA});

@@ -39,8 +39,11 @@ static void sizes(struct node *node)
     OK(fi_inject(node->ep, &word, four, self));
     OK(fi_setopt(&node->ep->fid, FI_OPT_ENDPOINT, MAX_MSG_SIZE, &four, sizeof four));
     RETURNS(-FI_EMSGSIZE, fi_send(node->ep, &word, sizeof word, NULL, self, &context));
-    bool shared_memory = false;
+    /* Peers may have been met through memory already: it can be forbidden up to enable only. */
+    bool shared_memory = true;
     OK(fi_setopt(&node->ep->fid, FI_OPT_ENDPOINT, SHARED_MEMORY_PERMITTED, &shared_memory, sizeof shared_memory));
+    shared_memory = false;
+    RETURNS(-FI_EOPBADSTATE, fi_setopt(&node->ep->fid, FI_OPT_ENDPOINT, SHARED_MEMORY_PERMITTED, &shared_memory, sizeof shared_memory));
     RETURNS(-FI_EINVAL, fi_setopt(&node->ep->fid, FI_OPT_ENDPOINT, SHARED_MEMORY_PERMITTED, &four, sizeof four));
 }
 

@@ -1,6 +1,7 @@
 //! How the socket's receive buffer is shared among those who send to it: what all of them may have in flight together fits into it, so that the kernel drops nothing.
 //!
-//! Every peer has a small standing credit, for its first packets. The rest of the buffer belongs to the peers that send now, in equal shares; the share of one that
+//! Every peer has a small standing credit, for its first packets. The rest of the buffer belongs to the peers that send now, in equal shares: those of which payload came that
+//! nobody asked for, and those that were granted something. One that has announced messages and waits for its turn sends nothing. The share of one that
 //! stops falls back (protocol.md, section 5: more than the standing credit holds for a short time only). Must never promise more than there is, but for the standing
 //! credits of very many peers.
 
@@ -23,6 +24,9 @@ const PEERS_FORESEEN: u32 = 64;
 const HOLD: Duration = Duration::from_millis(150);
 /// Shares are looked through so often.
 const SWEEP: Duration = Duration::from_millis(25);
+/// Payload that was not asked for makes a sharer for so many looks: no shorter than the hold.
+#[allow(clippy::cast_possible_truncation, reason = "seven")]
+const UNASKED_LOOKS: u8 = (HOLD.as_millis() / SWEEP.as_millis()) as u8 + 1;
 
 /// Shares are told in steps: small changes are not worth telling.
 const STEP: u32 = DATAGRAM_COST;
@@ -100,8 +104,27 @@ fn credit_of(buffer: u32) -> Credit {
 }
 
 impl Core {
-    /// The peer sends.
-    pub(crate) fn note_sender(&mut self, peer: PeerId) {
+    /// Payload came of the peer, `asked` for by a grant or not.
+    pub(crate) fn note_payload(&mut self, peer: PeerId, asked: bool) {
+        let entry = &mut self.peers[peer.0 as usize];
+        if !asked {
+            entry.unasked = UNASKED_LOOKS;
+        }
+        self.add_sharer(peer);
+    }
+
+    /// The peer was granted so many bytes more.
+    pub(crate) fn note_granted(&mut self, peer: PeerId, bytes: u64) {
+        self.peers[peer.0 as usize].granted += bytes;
+        self.add_sharer(peer);
+    }
+
+    /// So many bytes that the peer was granted have come, or never will.
+    pub(crate) fn note_grant_used(&mut self, peer: PeerId, bytes: u64) {
+        self.peers[peer.0 as usize].granted -= bytes;
+    }
+
+    fn add_sharer(&mut self, peer: PeerId) {
         let entry = &mut self.peers[peer.0 as usize];
         if !entry.shares {
             entry.shares = true;
@@ -116,6 +139,11 @@ impl Core {
         }
         let entry = &mut self.peers[peer.0 as usize];
         let Some(context) = entry.context.as_deref_mut() else { return };
+        // While others wait for a grant, one that has sent all of its own makes room for the next at once.
+        if entry.shares && self.grants.others_wait() && entry.granted == 0 && entry.unasked == 0 {
+            entry.shares = false;
+            self.credits.sharers.retain(|sharer| *sharer != peer);
+        }
         let own = entry.share;
         let share = if entry.shares { self.credits.share(own, self.contexts) } else { 0 };
         self.credits.promised = self.credits.promised - own + share;
@@ -132,6 +160,7 @@ impl Core {
         credits.sharers.retain(|peer| {
             let entry = &mut peers[peer.0 as usize];
             let last = entry.context.as_deref().and_then(|context| context.last_data());
+            entry.unasked = entry.unasked.saturating_sub(1);
             entry.shares = last.is_some_and(|last| last + HOLD > now);
             if !entry.shares {
                 credits.promised -= core::mem::take(&mut entry.share);

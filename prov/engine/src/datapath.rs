@@ -74,6 +74,9 @@ pub struct TxBatch {
 }
 
 impl TxBatch {
+    /// Headers that are copied from one packet to the next are no longer than this.
+    pub(crate) const ALIKE_MAX: usize = 96;
+
     /// A batch that holds `capacity` datagrams without allocating.
     pub fn new(capacity: usize) -> Self {
         let (packets, slices) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity * 4));
@@ -123,12 +126,44 @@ impl TxBatch {
         write: impl FnOnce(&mut TxPacket),
         fill: impl FnOnce(&mut Vec<UserSlice>),
     ) -> usize {
+        write(self.next_packet().1);
+        self.add_payload(fill)
+    }
+
+    /// Appends a datagram like the one before, whose headers `change` makes its own, with the payload that `fill` pushes. Returns its length.
+    ///
+    /// # Panics
+    /// When there is none before, or its headers are longer than [`TxBatch::ALIKE_MAX`].
+    pub(crate) fn push_alike(
+        &mut self,
+        change: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut Vec<UserSlice>),
+    ) -> usize {
+        let (before, packet) = self.next_packet();
+        let like = before.last().expect("a packet to be like");
+        // A copy of fixed length is a few moves.
+        packet.header[..Self::ALIKE_MAX].copy_from_slice(&like.header[..Self::ALIKE_MAX]);
+        packet.header_length = like.header_length;
+        packet.destination = like.destination;
+        packet.fragment = like.fragment;
+        packet.padding = 0;
+        change(&mut packet.header[..usize::from(like.header_length)]);
+        self.add_payload(fill)
+    }
+
+    /// The packets in use, and the next one.
+    fn next_packet(&mut self) -> (&[TxPacket], &mut TxPacket) {
         if self.used == self.packets.len() {
             self.packets.push(TxPacket::BLANK);
         }
+        let (before, rest) = self.packets.split_at_mut(self.used);
+        (before, &mut rest[0])
+    }
+
+    /// Gives the next packet its payload, and takes it in use.
+    fn add_payload(&mut self, fill: impl FnOnce(&mut Vec<UserSlice>)) -> usize {
         let packet = &mut self.packets[self.used];
         self.used += 1;
-        write(packet);
         let first = self.slices.len();
         fill(&mut self.slices);
         let added = &self.slices[first..];

@@ -387,6 +387,7 @@ impl Core {
     /// Frees a message and its staging block.
     pub(crate) fn release_rx(&mut self, key: Key) {
         let rx = &mut self.rxs[key];
+        let (peer, missing) = (rx.peer, rx.grant.missing(rx.received));
         if !planted(Defect::GrantLeak) {
             self.grants.close(&mut rx.grant, rx.received);
         }
@@ -396,6 +397,7 @@ impl Core {
         }
         self.rxs[key].reset();
         self.rxs.release(key);
+        self.note_grant_used(peer, missing);
     }
 
     pub(crate) fn queue_of(&mut self, tagged: bool) -> &mut MatchQueue {

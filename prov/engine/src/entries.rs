@@ -119,8 +119,10 @@ pub(crate) struct TxEntry {
     pub(crate) turn: Option<u32>,
     /// The completion was written already (FI_INJECT_COMPLETE).
     pub(crate) reported: bool,
-    /// A write through memory: its target says when it is placed.
+    /// It goes through memory, and its target says when all of it has been placed: a write, or a send that completes by delivery.
     pub(crate) answers: bool,
+    /// Its announcement asked for that.
+    pub(crate) answer_asked: bool,
 }
 
 impl TxEntry {
@@ -162,7 +164,7 @@ impl TxEntry {
             return false;
         }
         match self.stage {
-            TxStage::Writing if self.answers => self.answered,
+            TxStage::Writing | TxStage::Eager | TxStage::Granted if self.answers => self.answered,
             TxStage::Eager
             | TxStage::Granted
             | TxStage::Writing
@@ -347,6 +349,8 @@ pub(crate) struct RxEntry {
     pub(crate) local: Option<Key>,
     /// It came through memory: its payload cannot be refused any more.
     pub(crate) by_memory: bool,
+    /// Its sender waits to be told that it is here.
+    pub(crate) answer: bool,
     /// Where its payload lies in its sender's memory, when it can be copied from there.
     pub(crate) foreign: Vec<ForeignPiece>,
 }

@@ -57,6 +57,13 @@ pub(crate) struct Grants {
     look: Option<Instant>,
 }
 
+impl Grant {
+    /// Bytes given and not received.
+    pub(crate) fn missing(&self, received: u64) -> u64 {
+        self.given.saturating_sub(received)
+    }
+}
+
 impl Grants {
     /// Nothing is asked for yet.
     pub(crate) fn new(config: &EpConfig, receive_buffer: usize) -> Self {
@@ -115,6 +122,11 @@ impl Grants {
         self.oldest.push_back((self.places, key));
     }
 
+    /// Messages wait until something is granted of them.
+    pub(crate) fn others_wait(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// Room for another part. Something is always granted, whatever the budget.
     fn has_room(&self) -> bool {
         self.open == 0 || self.open + self.budget / PART <= self.budget
@@ -134,6 +146,7 @@ impl Core {
             if wanted > 0 {
                 self.forget_ended();
                 self.grants.give(&mut self.rxs[key].grant, key, wanted, 0);
+                self.note_granted(peer, wanted);
             }
             let control = Control::Cts { message_id, stag: key.to_wire(), length: wanted };
             self.peer_mut(peer).queues.control.push_back(control);
@@ -189,6 +202,7 @@ impl Core {
                 grants.shortest.push(Reverse((left, rx.grant.place, key.to_wire())));
             }
             let granted = rx.grant.given;
+            self.note_granted(peer, bytes);
             let control = Control::Grant { message_id, stag: key.to_wire(), length: wanted, granted };
             self.stats.tx_grants += 1;
             self.peer_mut(peer).queues.control.push_back(control);

@@ -36,6 +36,7 @@ mod slab;
 mod submit;
 #[cfg(feature = "trace")]
 mod trace;
+mod train;
 mod transmit;
 mod types;
 mod underway;

@@ -9,13 +9,13 @@
 use core::time::Duration;
 
 use rdgram_proto::{Defect, Instant, Moment, planted};
-use rdgram_wire::Segment;
+use rdgram_wire::{Control, Segment};
 
 use crate::cq::Entry;
 use crate::direct::Placement;
 use crate::domain::Shared;
 use crate::endpoint::{Core, State};
-use crate::entries::{RxStage, TxStage};
+use crate::entries::{RxStage, TxKind, TxStage};
 use crate::local::*;
 use crate::matching::PeerId;
 use crate::mem::{self, UserSlice};
@@ -54,10 +54,12 @@ mod kind {
     pub(super) const SEGMENT: u8 = 1;
     /// The start of a message whose payload is at its sender; the item's payload says where.
     pub(super) const ANNOUNCEMENT: u8 = 2;
-    /// A whole message, with one of these or both.
+    /// A whole message, with one of the two that follow or both.
     pub(super) const MESSAGE: u8 = 0x10;
     pub(super) const TAGGED: u8 = 0x01;
     pub(super) const DATA: u8 = 0x02;
+    /// Of every kind: the sender of the message waits to be told that all of it is here.
+    pub(super) const ANSWER: u8 = 0x20;
 }
 
 /// How a segment came.
@@ -396,20 +398,13 @@ impl Core {
             self.stats.rx_stale += 1;
             return;
         };
-        let understood = match arrival.kind {
-            kind::SEGMENT => self.on_segment_item(peer, arrival, shared),
-            kind::ANNOUNCEMENT => self.on_announcement(peer, arrival, shared),
-            kind => self.on_message_item(peer, kind, arrival, shared),
+        let answer = arrival.kind & kind::ANSWER != 0;
+        let understood = match arrival.kind & !kind::ANSWER {
+            kind::SEGMENT => self.on_segment_item(peer, answer, arrival, shared),
+            kind::ANNOUNCEMENT => self.on_announcement(peer, answer, arrival, shared),
+            _ => self.on_message_item(peer, arrival, shared),
         };
         if understood.is_none() {
-            eprintln!(
-                "DBG kind {} header {:?} payload {} rx_msn {} link {:?}",
-                arrival.kind,
-                Segment::decode_apart(arrival.header, arrival.payload.len()),
-                arrival.payload.len(),
-                self.peer(peer).rx_msn,
-                self.peer(peer).link
-            );
             self.stats.rx_malformed += 1;
             self.begin_end(peer, Cause::Corrupt);
         }
@@ -418,8 +413,18 @@ impl Core {
         }
     }
 
-    fn on_segment_item(&mut self, peer: PeerId, arrival: &Arrival<'_>, shared: &mut Shared) -> Option<()> {
+    fn on_segment_item(
+        &mut self,
+        peer: PeerId,
+        answer: bool,
+        arrival: &Arrival<'_>,
+        shared: &mut Shared,
+    ) -> Option<()> {
         let segment = Segment::decode_apart(arrival.header, arrival.payload.len()).ok()?;
+        if let (Segment::ExtendedSend { msn, message_id, total, .. }, true) = (segment, answer) {
+            let key = self.message_of(peer, msn, message_id, total)?;
+            self.rxs[key].answer = true;
+        }
         // The operands of an atomic are looked at: a copy of them, then.
         let mut operands = [0; 2 * ATOMIC_MAX];
         let placement = if matches!(segment, Segment::ExtendedAtomic { .. }) {
@@ -433,7 +438,13 @@ impl Core {
         Some(())
     }
 
-    fn on_announcement(&mut self, peer: PeerId, arrival: &Arrival<'_>, shared: &mut Shared) -> Option<()> {
+    fn on_announcement(
+        &mut self,
+        peer: PeerId,
+        answer: bool,
+        arrival: &Arrival<'_>,
+        shared: &mut Shared,
+    ) -> Option<()> {
         let segment = Segment::decode_apart(arrival.header, 0).ok()?;
         let Segment::ExtendedSend { msn, message_id, total, start: Some(start), .. } = segment else {
             return None;
@@ -450,6 +461,7 @@ impl Core {
             return None;
         }
         rx.by_memory = true;
+        rx.answer = answer;
         let mut left = total;
         for piece in bytes.chunks_exact(PIECE_LENGTH) {
             let (address, length) = (number_at(piece, 0), number_at(piece, 8));
@@ -464,26 +476,24 @@ impl Core {
     }
 
     /// A whole message.
-    fn on_message_item(
-        &mut self,
-        peer: PeerId,
-        kind: u8,
-        arrival: &Arrival<'_>,
-        shared: &mut Shared,
-    ) -> Option<()> {
-        let (msn, tag, data) = message_header(kind, arrival.header)?;
+    fn on_message_item(&mut self, peer: PeerId, arrival: &Arrival<'_>, shared: &mut Shared) -> Option<()> {
+        let MessageHeader { msn, tag, data, message_id } = MessageHeader::read(arrival.kind, arrival.header)?;
         let length = arrival.payload.len();
         if self.state == State::Closing {
             return Some(());
         }
         if self.receive_at_once(peer, msn, tag, data, arrival.payload, shared) {
+            if let Some(message_id) = message_id {
+                self.peer_mut(peer).queues.control.push_back(Control::Done { message_id });
+            }
             return Some(());
         }
-        let key = self.message_of(peer, msn, 0, length as u64)?;
+        let key = self.message_of(peer, msn, message_id.unwrap_or(0), length as u64)?;
         if self.rxs[key].started {
             return None;
         }
         self.rxs[key].by_memory = true;
+        self.rxs[key].answer = message_id.is_some();
         self.take_envelope(key, rdgram_wire::Start { rendezvous: false, tag, data });
         if msn == self.peer(peer).rx_msn {
             self.advance_order(peer);
@@ -545,6 +555,16 @@ impl Core {
         true
     }
 
+    /// Tells the sender of a message that all of it is here, if it waits for that.
+    pub(crate) fn answer(&mut self, key: Key) {
+        let rx = &mut self.rxs[key];
+        if core::mem::take(&mut rx.answer) {
+            let (peer, message_id) = (rx.peer, rx.message_id);
+            self.peer_mut(peer).queues.control.push_back(Control::Done { message_id });
+            self.make_ready(peer);
+        }
+    }
+
     /// Copies messages out of their senders' memory, or asks for those that cannot be had that way.
     pub(crate) fn run_pulls(&mut self, shared: &mut Shared) {
         while let Some(key) = self.neighbours.pulls.pop() {
@@ -570,7 +590,7 @@ impl Core {
                 Ok(()) => {
                     self.rxs[key].received = wanted;
                     // It asks for nothing more, which ends the send.
-                    let control = rdgram_wire::Control::Cts { message_id, stag: 0, length: 0 };
+                    let control = Control::Cts { message_id, stag: 0, length: 0 };
                     self.peer_mut(peer).queues.control.push_back(control);
                     self.make_ready(peer);
                     self.finish_rx(key, shared);
@@ -594,7 +614,7 @@ impl Core {
         op: &SendOp<'_>,
         shared: &mut Shared,
     ) -> bool {
-        const SLOW: OpFlags = OpFlags::FENCE.union(OpFlags::MATCH_COMPLETE);
+        const SLOW: OpFlags = OpFlags::FENCE.union(OpFlags::MATCH_COMPLETE).union(OpFlags::DELIVERY_COMPLETE);
         let length = mem::total(op.slices);
         let entry = &self.peers[peer.0 as usize];
         let Some(route) = &mut self.neighbours.route else { return false };
@@ -605,8 +625,9 @@ impl Core {
         if too_long || waits || op.flags.intersects(SLOW) || !route.is_welcome(to) {
             return false;
         }
-        let mut header = [0; MESSAGE_HEADER_MAX];
-        let (kind, used) = write_message_header(&mut header, entry.tx_msn, op.tag, op.data);
+        let mut header = [0; MessageHeader::MAX];
+        let values = MessageHeader { msn: entry.tx_msn, tag: op.tag, data: op.data, message_id: None };
+        let (kind, used) = values.write(&mut header);
         let parcel = Parcel { kind, header: &header[..used], payload: op.slices, offset: 0, length };
         match route.put(to, &parcel) {
             Put::Done => {}
@@ -623,6 +644,20 @@ impl Core {
         }
         self.count(shared, CounterEvents::SEND, false);
         true
+    }
+
+    /// Puts the first item of a send that nothing stands before, without a place in line. Otherwise gives it one, and says so: false.
+    pub(crate) fn put_at_once(&mut self, peer: PeerId, to: Neighbour, key: Key, shared: &mut Shared) -> bool {
+        let entry = self.peer(peer);
+        let waits = !entry.queues.starts.is_empty() || entry.fence_next || !self.config.orders.is_empty();
+        let fenced = self.txs[key].flags.contains(OpFlags::FENCE);
+        let put = !waits && !fenced && self.put_next(peer, to, key);
+        if !put || !self.txs[key].all_sent() {
+            self.line_up(key, peer);
+        }
+        self.report_early(key, shared);
+        self.finish_put(shared);
+        put
     }
 
     /// Whether a message may go through memory before it is asked for.
@@ -651,7 +686,9 @@ impl Core {
     pub(crate) fn settle_link(&mut self, peer: PeerId) {
         let entry = &self.peers[peer.0 as usize];
         let Link::Draining(neighbour) = entry.link else { return };
-        let in_flight = entry.context.as_deref().is_some_and(|context| context.unacknowledged() > 0);
+        let Some(context) = entry.context.as_deref() else { return };
+        // Until the peer has answered this context, it may know another of ours, whose messages have the same numbers.
+        let in_flight = context.needs_syn() || context.unacknowledged() > 0;
         let mut lines = entry.queues.starts.iter().chain(&entry.queues.bulk);
         if in_flight || lines.any(|key| self.is_tied(*key)) {
             return;
@@ -669,7 +706,10 @@ impl Core {
 
     /// Whether an operation must not begin, or go on, by datagrams: its peer's memory is about to be the way.
     pub(crate) fn is_held_for_link(&self, peer: PeerId, key: Key) -> bool {
-        matches!(self.peer(peer).link, Link::Draining(_)) && !self.is_tied(key)
+        let entry = self.peer(peer);
+        matches!(entry.link, Link::Draining(_))
+            && entry.context.as_deref().is_some_and(|context| !context.needs_syn())
+            && !self.is_tied(key)
     }
 
     /// Puts the next item of an operation. False when there is no room.
@@ -679,28 +719,51 @@ impl Core {
         let token = packet::next_in(tx, key, route.piece_max() as u64);
         let (segment, _, offset, length) = packet::describe(&self.txs, token);
         let mut header = [0; HEADER_ROOM];
-        let used = segment.encode(&mut header);
         let mut pieces = [0; IOV_LIMIT * PIECE_LENGTH];
-        let announced = tx.stage == TxStage::Announced;
-        let outcome = if announced {
-            let listed = list_pieces(&tx.slices, &mut pieces);
-            let parcel = Parcel {
-                kind: kind::ANNOUNCEMENT,
-                header: &header[..used],
-                payload: &[UserSlice::of_block(&mut pieces[..listed])],
-                offset: 0,
-                length: listed,
-            };
-            route.put(to, &parcel)
-        } else {
-            let (header, payload) = (&header[..used], &tx.slices[..]);
-            route.put(to, &Parcel { kind: kind::SEGMENT, header, payload, offset, length })
+        let answer = tx.kind == TxKind::Send && tx.flags.contains(OpFlags::DELIVERY_COMPLETE);
+        let asks = if answer { kind::ANSWER } else { 0 };
+        let outcome = match tx.stage {
+            TxStage::Announced => {
+                let used = segment.encode(&mut header);
+                let listed = list_pieces(&tx.slices, &mut pieces);
+                let parcel = Parcel {
+                    kind: kind::ANNOUNCEMENT | asks,
+                    header: &header[..used],
+                    payload: &[UserSlice::of_block(&mut pieces[..listed])],
+                    offset: 0,
+                    length: listed,
+                };
+                route.put(to, &parcel)
+            }
+            TxStage::Eager if length as u64 == tx.length => {
+                let message_id = answer.then(|| key.to_wire());
+                let values = MessageHeader { msn: tx.msn, tag: tx.tag, data: tx.data, message_id };
+                let mut header = [0; MessageHeader::MAX];
+                let (kind, used) = values.write(&mut header);
+                route.put(
+                    to,
+                    &Parcel { kind, header: &header[..used], payload: &tx.slices, offset: 0, length },
+                )
+            }
+            stage => {
+                let used = segment.encode(&mut header);
+                let kind = kind::SEGMENT | if stage == TxStage::Eager { asks } else { 0 };
+                route.put(to, &Parcel { kind, header: &header[..used], payload: &tx.slices, offset, length })
+            }
         };
         if !self.note_put(peer, outcome) {
             return false;
         }
         let tx = &mut self.txs[key];
-        tx.answers |= tx.stage == TxStage::Writing && tx.sent == 0;
+        tx.answer_asked |= answer && tx.stage == TxStage::Announced;
+        if tx.sent == 0 {
+            tx.answers |= match tx.stage {
+                TxStage::Writing => true,
+                TxStage::Eager => answer,
+                TxStage::Granted => tx.answer_asked,
+                _ => false,
+            };
+        }
         if !tx.started {
             tx.started = true;
             let class = tx.class();
@@ -761,45 +824,60 @@ impl Core {
     }
 }
 
-/// Longest header of a whole message.
-const MESSAGE_HEADER_MAX: usize = 4 + 8 + 8;
-
-/// Number, tag and data of a whole message.
-fn message_header(kind: u8, header: &[u8]) -> Option<(u32, Option<u64>, Option<u64>)> {
-    if kind & !(kind::TAGGED | kind::DATA) != kind::MESSAGE {
-        return None;
-    }
-    let (msn, mut rest) = header.split_first_chunk()?;
-    let mut optional = |present: bool| {
-        if !present {
-            return Some(None);
-        }
-        let (value, after) = rest.split_first_chunk()?;
-        rest = after;
-        Some(Some(u64::from_le_bytes(*value)))
-    };
-    let tag = optional(kind & kind::TAGGED != 0)?;
-    let data = optional(kind & kind::DATA != 0)?;
-    rest.is_empty().then_some((u32::from_le_bytes(*msn), tag, data))
-}
-
-/// Writes the header of a whole message: its kind, and how many bytes were written.
-fn write_message_header(
-    out: &mut [u8; MESSAGE_HEADER_MAX],
+/// The header of a whole message. Which of its parts are there, the item's kind says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MessageHeader {
     msn: u32,
     tag: Option<u64>,
     data: Option<u64>,
-) -> (u8, usize) {
-    let (mut kind, mut used) = (kind::MESSAGE, 4);
-    out[..4].copy_from_slice(&msn.to_le_bytes());
-    for (value, flag) in [(tag, kind::TAGGED), (data, kind::DATA)] {
-        if let Some(value) = value {
-            kind |= flag;
-            out[used..used + 8].copy_from_slice(&value.to_le_bytes());
-            used += 8;
+    /// The sender's name for it, when it waits to be told that it is here.
+    message_id: Option<u32>,
+}
+
+impl MessageHeader {
+    /// Bytes of the longest.
+    const MAX: usize = 4 + 8 + 8 + 4;
+
+    fn read(kind: u8, header: &[u8]) -> Option<Self> {
+        if kind & !(kind::TAGGED | kind::DATA | kind::ANSWER) != kind::MESSAGE {
+            return None;
         }
+        let (msn, mut rest) = header.split_first_chunk()?;
+        let mut optional = |present: u8| {
+            if kind & present == 0 {
+                return Some(None);
+            }
+            let (value, after) = rest.split_first_chunk()?;
+            rest = after;
+            Some(Some(u64::from_le_bytes(*value)))
+        };
+        let (tag, data) = (optional(kind::TAGGED)?, optional(kind::DATA)?);
+        let message_id = match (kind & kind::ANSWER, rest.is_empty()) {
+            (0, true) => None,
+            (0, false) => return None,
+            _ => Some(u32::from_le_bytes(rest.try_into().ok()?)),
+        };
+        Some(Self { msn: u32::from_le_bytes(*msn), tag, data, message_id })
     }
-    (kind, used)
+
+    /// Writes it: the item's kind, and how many bytes were written.
+    fn write(&self, out: &mut [u8; Self::MAX]) -> (u8, usize) {
+        let (mut kind, mut used) = (kind::MESSAGE, 4);
+        out[..4].copy_from_slice(&self.msn.to_le_bytes());
+        for (value, flag) in [(self.tag, kind::TAGGED), (self.data, kind::DATA)] {
+            if let Some(value) = value {
+                kind |= flag;
+                out[used..used + 8].copy_from_slice(&value.to_le_bytes());
+                used += 8;
+            }
+        }
+        if let Some(message_id) = self.message_id {
+            kind |= kind::ANSWER;
+            out[used..used + 4].copy_from_slice(&message_id.to_le_bytes());
+            used += 4;
+        }
+        (kind, used)
+    }
 }
 
 fn number_at(bytes: &[u8], at: usize) -> u64 {

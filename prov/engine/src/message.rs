@@ -330,6 +330,9 @@ impl Core {
         let no_more_segments = rx.remote || rx.received == rx.total;
         if no_more_segments {
             let peer = rx.peer;
+            if !rx.remote {
+                self.answer(key);
+            }
             self.peer_mut(peer).queues.open.retain(|open| *open != key);
         }
         let rx = &self.rxs[key];
@@ -370,8 +373,10 @@ impl Core {
         if !(planted(Defect::AckBeforePlacement) && rx.is_whole()) {
             payload.copy_to(&self.posts[target.posted].slices, target.base + offset, payload.len());
         }
+        self.note_grant_used(peer, payload.len() as u64);
         self.note_placed(Stream::Granted(key), payload, end, whole, furthest);
         if self.rxs[key].is_whole() {
+            self.answer(key);
             self.finish_rx(key, shared);
         }
     }

@@ -50,6 +50,10 @@ pub(crate) struct Peer {
     /// Bytes of our receive buffer that it may fill beyond the standing credit; it is in the list of those with a share.
     pub(crate) share: u32,
     pub(crate) shares: bool,
+    /// Looks through the shares until payload that it was not asked for is forgotten.
+    pub(crate) unasked: u8,
+    /// Bytes that it was granted and that have not come.
+    pub(crate) granted: u64,
     /// In the endpoint's list of peers with something to send.
     pub(crate) ready: bool,
     /// In the endpoint's list of peers that an acknowledgement is owed to.
@@ -171,6 +175,8 @@ impl Peer {
             fence_next: false,
             share: 0,
             shares: false,
+            unasked: 0,
+            granted: 0,
             ready: false,
             acking: false,
             timed: false,

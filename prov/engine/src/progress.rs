@@ -172,11 +172,16 @@ impl Core {
             + self.injected.handed_out()
             + self.unexpected.handed_out();
         let queues = self.peers.iter().any(|peer| peer.has_queued() || !peer.queues.writes.is_empty());
-        contexts_idle
+        let quiet = contexts_idle
             && self.neighbours.is_quiet()
             && !acks_owed
             && entries == 0
             && !queues
-            && self.claimed.is_empty()
+            && self.claimed.is_empty();
+        debug_assert!(
+            !quiet || self.peers.iter().all(|peer| peer.granted == 0),
+            "what is granted ends with its message"
+        );
+        quiet
     }
 }

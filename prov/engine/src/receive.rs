@@ -137,12 +137,15 @@ impl Core {
         let verdict = context.on_packet(at, llp, packet.syn.as_ref(), datagram.congestion_experienced);
         match (verdict, &packet.body) {
             (Verdict::Accept, Body::Data { segment, payload }) => {
-                self.note_sender(peer);
                 let placement = direct.map_or(Placement::Bounced(payload), Placement::Direct);
+                // An announcement is no payload: whoever only waits to be granted something needs no share.
+                if placement.len() > 0 {
+                    self.note_payload(peer, matches!(segment, Segment::Write { .. }));
+                }
                 self.place(peer, segment, placement, Route::Network, shared);
             }
             (Verdict::Accept, Body::Bundle(bundle)) => {
-                self.note_sender(peer);
+                self.note_payload(peer, false);
                 self.place_bundle(peer, bundle, shared);
             }
             (Verdict::Duplicate, Body::Data { segment, payload }) if planted(Defect::AtomicRepeated) => {
@@ -295,6 +298,7 @@ impl Core {
                 }
                 Event::Established | Event::SegmentGrew(_) => {}
                 Event::Unjoined { incarnation, cookie } => {
+                    self.part_from(peer);
                     self.peer_mut(peer).note_ended(incarnation, cookie);
                     self.fail_received(peer, Cause::Restarted, shared);
                 }

@@ -440,12 +440,12 @@ impl Core {
         self.finish_tx_if_done(key, shared);
     }
 
-    /// An atomic without old values was executed, or a write through memory placed.
+    /// An atomic without old values was executed, or what went through memory has been placed.
     pub(crate) fn on_done(&mut self, peer: PeerId, key: Key, shared: &mut Shared) {
         let awaits = |tx: &&mut TxEntry| {
             let fetches_nothing = tx.kind == TxKind::Atomic { fetch: false };
             let executed = tx.stage == TxStage::Requesting && fetches_nothing;
-            let placed = tx.stage == TxStage::Writing && tx.answers && tx.all_sent();
+            let placed = tx.answers && tx.all_sent();
             tx.peer == peer && (executed || placed)
         };
         let Some(tx) = self.txs.get_mut(key).filter(awaits) else {

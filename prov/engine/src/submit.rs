@@ -33,6 +33,14 @@ impl<D: Datapath> Endpoint<D> {
         if core.peer(peer).itself {
             return core.send_to_self(key, shared).inspect_err(|_| core.release_tx(key));
         }
+        if let Some(to) = core.peer(peer).link.up() {
+            core.queue_there(key, peer, to);
+            if !core.put_at_once(peer, to, key, shared) || core.has_rings() {
+                let at = core.moment(self.datapath.now());
+                core.transmit(&mut self.datapath, at, shared);
+            }
+            return Ok(());
+        }
         let now = self.datapath.now();
         core.ensure_context(peer, now);
         core.queue_tx(key, peer, shared);
@@ -248,9 +256,6 @@ impl Core {
 
     /// Gives a send to another endpoint its number and its place in line.
     fn queue_tx(&mut self, key: Key, peer: PeerId, shared: &mut Shared) {
-        if let Some(to) = self.peer(peer).link.up() {
-            return self.queue_there(key, peer, to, shared);
-        }
         let staging = self.peer(peer).context.as_deref().and_then(|context| context.peer());
         let staging_max = staging.map_or(FIRST_STAGING, |peer| peer.staging_max);
         let eager_max = self.config.eager_max.min(staging_max as usize);
@@ -265,7 +270,7 @@ impl Core {
     }
 
     /// Gives a send to a neighbour its number and its place in line.
-    fn queue_there(&mut self, key: Key, peer: PeerId, to: Neighbour, shared: &mut Shared) {
+    fn queue_there(&mut self, key: Key, peer: PeerId, to: Neighbour) {
         self.number(key, peer);
         let tx = &self.txs[key];
         let rendezvous = tx.flags.contains(OpFlags::MATCH_COMPLETE) || !self.is_eager_there(to, tx.length);
@@ -273,8 +278,6 @@ impl Core {
         tx.rendezvous = rendezvous;
         tx.stage = if rendezvous { TxStage::Announced } else { TxStage::Eager };
         self.stats.tx_messages += 1;
-        self.line_up(key, peer);
-        self.report_early(key, shared);
     }
 
     /// FI_INJECT_COMPLETE: what was copied is complete.

@@ -80,6 +80,9 @@ impl Core {
 
     fn fill_from(&mut self, peer: PeerId, at: Moment) -> Fill {
         let Some(context) = self.peer(peer).context.as_deref() else { return Fill::Exhausted };
+        if let (Some(neighbour), false) = (self.peer(peer).link.up(), context.wants_turn(at.now)) {
+            return self.fill_queue(peer, neighbour, at);
+        }
         if context.wants_credit() {
             self.share_credit(peer, at.now);
         }
@@ -269,6 +272,11 @@ impl Core {
         let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);
+        // Messages and long operations take turns, packet by packet, as long as there are both.
+        let queues = &self.peer(peer).queues;
+        if queues.starts.is_empty() || queues.bulk.is_empty() {
+            self.send_alike(peer, key, token, llp, at);
+        }
         true
     }
 

@@ -31,19 +31,18 @@ fn occupied(target: &Node) -> usize {
     target.waiting() * COST
 }
 
-#[test]
-fn sixty_four_senders_do_not_overrun_a_stock_buffer() {
-    const MESSAGES: usize = 8;
+/// 64 senders, each of which has so many messages of `length` bytes to send from the first moment on, to one that looks only now and then.
+/// The most bytes of buffer that were occupied, and how often it looked.
+fn rush(messages: usize, length: usize) -> (usize, usize) {
     let (mut target, mut senders) = gathering(64);
-    let message = pattern(1, 8192);
-    let mut buffers = vec![vec![0_u8; message.len()]; 64 * MESSAGES];
+    let message = pattern(1, length);
+    let mut buffers = vec![vec![0_u8; message.len()]; 64 * messages];
     for buffer in &mut buffers {
         target.recv(ANY, buffer, None, 0);
     }
-    let (mut most, mut received) = (0, 0);
-    // Each has a lot to say from the first moment on, and the target looks only now and then.
+    let (mut most, mut received, mut looks) = (0, 0, 0);
     for (sender, address) in &mut senders {
-        for _ in 0..MESSAGES {
+        for _ in 0..messages {
             sender.send(*address, &message, None, 0);
         }
     }
@@ -55,6 +54,7 @@ fn sixty_four_senders_do_not_overrun_a_stock_buffer() {
         if round % 4 == 0 {
             while target.domain.progress() {}
             received += target.all().len();
+            looks += 1;
         }
         target.time_passes(20);
         if received == buffers.len() {
@@ -63,8 +63,38 @@ fn sixty_four_senders_do_not_overrun_a_stock_buffer() {
     }
     assert_eq!(received, buffers.len());
     assert!(buffers.iter().all(|buffer| *buffer == message));
-    assert!(most <= STOCK, "{most} bytes waited at a time");
-    assert!(most > STOCK / 4, "and the buffer is made use of: {most}");
+    (most, looks)
+}
+
+#[test]
+fn sixty_four_senders_do_not_overrun_a_stock_buffer() {
+    for (messages, length) in [(8, 8192), (2, 256 << 10)] {
+        let (most, _) = rush(messages, length);
+        assert!(most <= STOCK, "{most} bytes waited at a time");
+        assert!(most > STOCK / 4, "and the buffer is made use of: {most}");
+    }
+}
+
+#[test]
+fn who_has_sent_all_that_was_granted_makes_room_for_who_is_granted_next() {
+    // 128 messages, of which a few are granted at a time. Shares that were kept for a while after the last byte left each sender one packet or two.
+    let (_, looks) = rush(2, 256 << 10);
+    assert!(looks < 1000, "all that was sent was read in {looks} looks");
+}
+
+#[test]
+fn who_waits_for_a_grant_takes_no_share() {
+    let (mut target, mut senders) = gathering(64);
+    let long = pattern(1, 256 << 10);
+    let (mut first, to) = senders.pop().unwrap();
+    for (sender, to) in &mut senders {
+        sender.send(*to, &long, Some(1), 0);
+        sender.domain.progress();
+        target.domain.progress();
+    }
+    // Nobody receives with that tag.
+    let most = flight_of(&mut target, &mut first, to) * COST;
+    assert!((STOCK / 4..=STOCK).contains(&most), "{most} bytes waited at a time");
 }
 
 /// The most datagrams that wait at the target while one sends.

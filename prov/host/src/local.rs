@@ -17,7 +17,7 @@ pub use rdgram_shm::Dma;
 
 /// Longest message that is put rather than pulled by a neighbour that can pull, bytes: two copies through memory that both have at hand cost
 /// less than a system call, an announcement and its answer. The only such limit; measured in decision 0018.
-const PULL_FROM: usize = 16 << 10;
+const PULL_FROM: usize = 8 << 10;
 
 /// Told why a neighbour has to be reached by datagrams, and whether the user can do something about it.
 pub type Report = fn(remedy: bool, text: &str);
@@ -30,6 +30,8 @@ pub(crate) struct HostLocal {
     addresses: Vec<IpAddr>,
     dma: Dma,
     report: Report,
+    /// Neighbours that left while something of theirs was read.
+    torn: Vec<Neighbour>,
     /// Room for the pieces of a copy.
     pieces: Vec<PieceMut>,
 }
@@ -45,7 +47,7 @@ impl HostLocal {
     pub(crate) fn open(name: SocketAddr, incarnation: u64, dma: Dma, report: Report) -> io::Result<Self> {
         let addresses = interfaces::list()?.into_iter().map(|interface| interface.address).collect();
         let local = Local::open(name, incarnation, &Options { dma, ..Options::default() })?;
-        Ok(Self { local, addresses, dma, report, pieces: Vec::new() })
+        Ok(Self { local, addresses, dma, report, torn: Vec::new(), pieces: Vec::new() })
     }
 }
 
@@ -104,6 +106,9 @@ impl LocalRoute for HostLocal {
     }
 
     fn poll_loss(&mut self) -> Option<Loss> {
+        if let Some(neighbour) = self.torn.pop() {
+            return Some(Loss::Corrupt(neighbour));
+        }
         let corrupt = self.local.next_corrupt().map(|neighbour| Loss::Corrupt(ours(neighbour)));
         corrupt.or_else(|| self.local.dead().map(|neighbour| Loss::Died(ours(neighbour))))
     }
@@ -141,6 +146,7 @@ impl LocalRoute for HostLocal {
 
     #[inline]
     fn take(&mut self, most: usize, sink: &mut dyn FnMut(Arrival<'_>)) -> usize {
+        let torn = &mut self.torn;
         self.local.take(most, &mut |item: Item<'_>| {
             let (address, length) = match &item.payload {
                 Payload::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
@@ -149,6 +155,10 @@ impl LocalRoute for HostLocal {
             // SAFETY: valid for reads during the call, and an arrival's payload is only copied from.
             let payload = unsafe { UserSlice::new(address.cast_mut(), length) };
             sink(Arrival { from: ours(item.from), kind: item.kind, header: item.header, payload });
+            // It left while its bytes were copied, and they may be others' by now: nothing of it is to be believed.
+            if matches!(&item.payload, Payload::Foreign(foreign) if !foreign.is_intact()) {
+                torn.push(ours(item.from));
+            }
         })
     }
 

@@ -1,11 +1,12 @@
 //! How long an item takes from one thread to another and back: `cargo run --release -p rdgram-shm --example ping_pong`.
 //!
 //! Two threads, each on a processor of its own, hand an item of 20 bytes of header and `length` bytes of payload back
-//! and forth. Half a round trip is one put, one take, and the way of the cache lines. And alone: both ends in one thread, where the way is none.
+//! and forth. Half a round trip is one put, one take, and the way of the cache lines. And alone: both ends in one thread, where
+//! the way is none.
 
 use std::net::SocketAddr;
 
-use rdgram_shm::{Local, Neighbour, Options, Piece, Put};
+use rdgram_shm::{Item, Local, Neighbour, Options, Payload, Piece, Put};
 
 const ROUNDS: u32 = 1_000_000;
 
@@ -30,8 +31,17 @@ fn put(local: &mut Local, to: Neighbour, payload: &[u8]) {
     while unsafe { local.put(to, 1, &[7; 20], &[Piece::new(payload)]) } != Put::Done {}
 }
 
-fn take(local: &mut Local) {
-    while local.take(1, &mut |item| assert_eq!(item.header.len(), 20)) == 0 {
+/// Takes one item, and copies its payload out as a receiver does.
+fn take(local: &mut Local, into: &mut [u8]) {
+    let mut copy = |item: Item<'_>| match item.payload {
+        Payload::Inline(bytes) => into[..bytes.len()].copy_from_slice(bytes),
+        Payload::Foreign(foreign) => {
+            let length = foreign.length().min(into.len());
+            // SAFETY: valid during the call; the target is at least as long, and no part of a segment.
+            unsafe { foreign.address().copy_to_nonoverlapping(into.as_mut_ptr(), length) };
+        }
+    };
+    while local.take(1, &mut copy) == 0 {
         core::hint::spin_loop();
     }
 }
@@ -49,24 +59,26 @@ fn main() {
     pin(0);
     for length in [8, 200, 4096, 16384] {
         let payload = vec![1; length];
+        let mut into = vec![0; length];
         let begun = now();
         for _ in 0..ROUNDS {
             put(&mut a, to_b, &payload);
-            take(&mut b);
+            take(&mut b, &mut into);
         }
         let alone = begun.elapsed();
         let begun = now();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 pin(1);
+                let mut into = vec![0; length];
                 for _ in 0..ROUNDS {
-                    take(&mut b);
+                    take(&mut b, &mut into);
                     put(&mut b, to_a, &payload);
                 }
             });
             for _ in 0..ROUNDS {
                 put(&mut a, to_b, &payload);
-                take(&mut a);
+                take(&mut a, &mut into);
             }
         });
         let there_and_back = begun.elapsed();

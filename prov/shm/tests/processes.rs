@@ -143,7 +143,7 @@ fn producers_killed_at_any_moment_hold_up_nobody() {
     let mut steady = spawn("produce", &consumer.side);
     consumer.look_until(|consumer| consumer.up.len() == 1);
     let mut random = 88_172_645_463_325_252_u64;
-    for _ in 0..1000 {
+    for _ in 0..300 {
         let mut victim = spawn("produce", &consumer.side);
         random ^= random << 13;
         random ^= random >> 7;

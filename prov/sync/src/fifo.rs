@@ -142,6 +142,7 @@ const fn owner_of(state: u64) -> Owner {
 pub struct Claim {
     index: usize,
     claimed: u64,
+    position: u64,
 }
 
 impl Claim {
@@ -156,8 +157,8 @@ impl Claim {
 #[inline]
 pub fn claim<S: Slots>(slots: &S, ring: Ring, owner: Owner) -> Option<Claim> {
     let tail = slots.tail();
-    // Relaxed, here and below: the tail is a hint at where to begin, the state words decide. A producer never
-    // reads an older tail than it read or wrote before, so that its positions only grow.
+    // Relaxed, here and below: the tail is a hint at where to begin, the state words decide. What a producer claimed
+    // before is not free in that lap again, and it never reads an older tail than it read before: its positions only grow.
     let mut position = tail.load(Ordering::Relaxed);
     for _ in 0..TAKEN_MAX {
         let (index, lap) = (ring.index(position), ring.lap(position));
@@ -174,14 +175,14 @@ pub fn claim<S: Slots>(slots: &S, ring: Ring, owner: Owner) -> Option<Claim> {
         if attempt.is_some_and(|seen| is_earlier(seen, lap)) {
             return None;
         }
-        // Claimed, by us or by another that may not have come to this: either way the tail goes on.
+        if attempt.is_none() {
+            return Some(Claim { index, claimed, position });
+        }
+        // Claimed by another that has not moved the tail yet, and may never do so.
         let next = match tail.compare_exchange(position, position + 1, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => position + 1,
             Err(moved) => moved,
         };
-        if attempt.is_none() {
-            return Some(Claim { index, claimed });
-        }
         position = next;
     }
     None
@@ -214,6 +215,14 @@ pub fn publish<S: Slots>(slots: &S, claim: Claim) -> Option<bool> {
     };
     let state = slots.state(claim.index);
     state.compare_exchange(claim.claimed, published, order, Ordering::Relaxed).ok()?;
+    // Only now: the consumer waits for the publication, and a line between the two would delay it. If another moved it, or
+    // will, that is as good.
+    let _ = slots.tail().compare_exchange(
+        claim.position,
+        claim.position + 1,
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    );
     if cfg!(loom) && S::MISTAKE != Some(Mistake::WakeUnordered) {
         // The model checker knows sequential consistency of fences only.
         fence(Ordering::SeqCst);

@@ -197,6 +197,19 @@ impl Llp {
         Self::LENGTH
     }
 
+    /// Rewrites, in a header that is encoded already, what tells one packet of a train from the next: flags, PSN, transmission number. The integrity field becomes 0.
+    ///
+    /// # Panics
+    /// When `out` is shorter than [`Llp::LENGTH`].
+    #[inline]
+    pub fn encode_next(&self, out: &mut [u8]) {
+        let out = room::<{ Self::LENGTH }>(out);
+        out[field::FLAGS] = self.flags.bits();
+        put(out, field::PSN, self.psn.0.to_be_bytes());
+        put(out, field::TX_NUMBER, self.tx_number.to_be_bytes());
+        put(out, field::INTEGRITY, [0; 4]);
+    }
+
     /// Reads the header at the start of a datagram. Flags that are not defined are ignored; the length field is not compared (`Packet::decode` does).
     ///
     /// # Errors

@@ -58,6 +58,21 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         llp
     }
 
+    /// Sends one more packet of data like the one that `llp` was made for, of the same size and at the same moment: the header differs in PSN, transmission number and AR.
+    /// False when there is no room: then nothing has changed.
+    pub fn send_alike(&mut self, at: Moment, token: T, bytes: u16, llp: &mut Llp) -> bool {
+        if !self.can_send(Class::Data, bytes.into()) {
+            return false;
+        }
+        let tx = self.begin_transmission(at.now);
+        llp.psn = self.tx.push(token, tx, at.now, bytes, Class::Data, false);
+        llp.tx_number = low(tx);
+        self.counters.sent += 1;
+        self.congestion.on_sent(self.tx.in_flight());
+        llp.flags.set(Flags::AR, self.wants_answer(bytes.into()));
+        true
+    }
+
     /// The next packet to send again: probes first, then what is lost or was not taken, as the windows permit.
     pub fn poll_retransmit(&mut self, at: Moment) -> Option<Retransmission<T>> {
         self.rto_floor = at.rto_floor;

@@ -195,6 +195,28 @@ fn packets_and_bytes_of_credit_bind_each_alone() {
     }
 }
 
+#[test]
+fn a_packet_alike_is_a_packet_sent() {
+    for credit in [Credit { packets: 7, bytes: u32::MAX }, Credit { packets: 1024, bytes: 5999 }, ENOUGH] {
+        let [mut alike, mut apart] = [(); 2].map(|()| {
+            let mut pair = Pair::new(Config::default());
+            let packet = pair.send(1);
+            pair.deliver(&packet);
+            pair.answer(credit);
+            pair
+        });
+        let mut llp = alike.send(2);
+        assert_eq!(llp, apart.send(2));
+        let at = alike.at();
+        while alike.sender.send_alike(at, 2, 1000, &mut llp) {
+            assert_eq!(llp, apart.send(2));
+        }
+        assert!(!apart.sender.can_send(Class::Data, 1000), "as many");
+        assert_eq!(alike.sender.next_timeout(), apart.sender.next_timeout());
+        assert!(alike.again().is_none() && apart.again().is_none());
+    }
+}
+
 /// How many packets of data may go now.
 fn room(pair: &mut Pair) -> usize {
     assert!(pair.again().is_none());

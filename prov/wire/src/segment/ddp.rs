@@ -58,6 +58,12 @@ impl ControlWord {
         Ok(Self { opcode: (word & OPCODE) as u8, last: word & LAST != 0, tagged: word & TAGGED != 0 })
     }
 
+    /// Whether encoded headers are those of the tagged model.
+    #[inline]
+    pub(super) fn is_tagged(bytes: &[u8]) -> bool {
+        u16_at(bytes, field::CONTROL) & TAGGED != 0
+    }
+
     #[inline]
     fn word(self) -> u16 {
         let tagged = if self.tagged { TAGGED } else { 0 };
@@ -93,6 +99,14 @@ impl Tagged {
         put(out, field::STAG, self.stag.to_be_bytes());
         put(out, field::TAGGED_OFFSET, self.offset.to_be_bytes());
         Self::LENGTH
+    }
+
+    /// Adds `by` to the offset of a header that is encoded already.
+    #[inline]
+    pub(super) fn advance(out: &mut [u8], by: u64) {
+        let out = room::<{ Self::LENGTH }>(out);
+        let offset = u64_at(out, field::TAGGED_OFFSET).wrapping_add(by);
+        put(out, field::TAGGED_OFFSET, offset.to_be_bytes());
     }
 
     /// Reads the header of a segment that is `bytes`. What follows has to pass [`Tagged::check`].
@@ -144,6 +158,14 @@ impl Untagged {
         put(out, field::MSN, self.msn.to_be_bytes());
         put(out, field::MESSAGE_OFFSET, self.offset.to_be_bytes());
         Self::LENGTH
+    }
+
+    /// Adds `by` to the offset of a header that is encoded already.
+    #[inline]
+    pub(super) fn advance(out: &mut [u8], by: u32) {
+        let out = room::<{ Self::LENGTH }>(out);
+        let offset = u32_at(out, field::MESSAGE_OFFSET).wrapping_add(by);
+        put(out, field::MESSAGE_OFFSET, offset.to_be_bytes());
     }
 
     /// Reads the header; `queue` is the one of the opcode. The STag to invalidate belongs to opcodes that are not implemented.

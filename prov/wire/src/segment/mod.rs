@@ -258,6 +258,19 @@ impl Segment {
         }
     }
 
+    /// Turns encoded headers into those of the segment `by` bytes further on in the same memory or message. Neither may be the last one, nor the start of a message.
+    ///
+    /// # Panics
+    /// When `out` is shorter than the headers.
+    #[inline]
+    pub fn advance(out: &mut [u8], by: u16) {
+        if ControlWord::is_tagged(out) {
+            Tagged::advance(out, by.into());
+        } else {
+            Untagged::advance(out, by.into());
+        }
+    }
+
     /// The messages of one segment that are not on the fast path.
     fn encode_whole(&self, out: &mut [u8]) -> usize {
         let (code, msn) = self.untagged();

@@ -73,6 +73,29 @@ proptest! {
     }
 
     #[test]
+    fn next_of_a_train(llp in llps(), next in llps()) {
+        let next = Llp { flags: next.flags, psn: next.psn, tx_number: next.tx_number, integrity: 0, ..llp };
+        let mut bytes = written(Llp::LENGTH, |out| llp.encode(out));
+        next.encode_next(&mut bytes);
+        prop_assert_eq!(bytes, written(Llp::LENGTH, |out| next.encode(out)));
+    }
+
+    #[test]
+    fn advanced((segment, _) in segments(), by in 1_u16..) {
+        let mut bytes = written(Segment::HEADER_MAX, |out| segment.encode(out));
+        let mut further = segment;
+        match &mut further {
+            Segment::Write { offset, .. } | Segment::ReadResponse { offset, .. } | Segment::ExtendedWrite { offset, .. } => {
+                *offset = offset.wrapping_add(by.into());
+            }
+            Segment::ExtendedSend { offset, start: None, .. } => *offset = offset.wrapping_add(by.into()),
+            _ => return Ok(()),
+        }
+        Segment::advance(&mut bytes, by);
+        prop_assert_eq!(bytes, written(Segment::HEADER_MAX, |out| further.encode(out)));
+    }
+
+    #[test]
     fn packet(datagram in datagrams()) {
         let bytes = datagram.encode();
         let packet = Packet::decode(&bytes).map_err(|fault| TestCaseError::fail(fault.to_string()))?;
