@@ -158,7 +158,7 @@ impl Host {
     /// Everybody works while no time passes.
     fn work(&mut self) {
         let mut rounds = 0;
-        while (0..self.processes.len()).fold(false, |worked, index| self.progress(index) || worked) {
+        while (0..self.processes.len()).filter(|index| self.progress(*index)).count() > 0 {
             rounds += 1;
             assert!(rounds < 1_000, "it never ends");
         }
