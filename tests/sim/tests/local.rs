@@ -205,19 +205,24 @@ fn a_granted_message_goes_on_at_once() {
 
 #[test]
 fn what_a_neighbour_put_before_it_ended_is_received_before_its_operations_fail() {
-    let mut host = Host::met(2, sharing());
-    for tag in 1..=3 {
-        host.send(1, 0, tag, 100);
+    // More than one progress call takes, in which its end is noticed too.
+    const MESSAGES: usize = 600;
+    let mut host = Host::met(2, Sharing { room: 1_024, ..sharing() });
+    let mut places = Vec::new();
+    for number in 1..=MESSAGES {
+        places.push(host.receive(0, FiAddr::UNSPEC, number as u64, 100, number));
+        host.send(1, 0, number as u64, 100);
     }
-    let places: Vec<usize> = (1..=3)
-        .map(|tag| host.receive(0, FiAddr::UNSPEC, tag, 100, usize::try_from(tag).expect("small")))
-        .collect();
-    host.receive(0, FiAddr(1), NEVER, 8, 9);
+    host.receive(0, FiAddr(1), NEVER, 8, 0);
     host.processes[1] = None;
+    let later = host.now() + nanos(Duration::from_millis(20));
+    host.net.borrow_mut().advance(later, |_, _| {});
     host.run(Duration::from_millis(100));
-    assert_eq!(host.ended[0], [(1, None), (2, None), (3, None), (9, Some(Cause::Refused))]);
-    for (tag, place) in (1..).zip(places) {
-        assert_eq!(host.memory[place], bytes_of(tag, 100));
+    let received = (1..=MESSAGES).map(|number| (number, None));
+    let expected: Vec<Ended> = received.chain([(0, Some(Cause::Refused))]).collect();
+    assert_eq!(host.ended[0], expected);
+    for (number, place) in (1..).zip(places) {
+        assert_eq!(host.memory[place], bytes_of(number, 100));
     }
 }
 
