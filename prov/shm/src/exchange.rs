@@ -513,5 +513,9 @@ fn own_uid() -> u32 {
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn system(error: io::Error) -> Reason {
-    Reason::System(error.raw_os_error().unwrap_or(libc::EIO))
+    match error.kind() {
+        // It ended half-way: nothing that anybody could help.
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Reason::HungUp,
+        _ => Reason::System(error.raw_os_error().unwrap_or(libc::EIO)),
+    }
 }

@@ -158,6 +158,16 @@ impl Memory {
         Some(Box::new(SimRoute { memory: Arc::clone(memory), end }))
     }
 
+    /// The first of these endpoints puts something into the queue of the other that no honest one does.
+    ///
+    /// # Panics
+    /// When one of them is not there.
+    pub fn put_nonsense(&mut self, from: SocketAddr, to: SocketAddr, kind: u8, header: &[u8]) {
+        let end = |name| self.ends.iter().position(|end| end.alive && end.name == name).expect("it is there");
+        let (from, to) = (end(from), end(to));
+        self.ends[to].queue.push_back(Item { from, kind, header: header.to_vec(), payload: Vec::new() });
+    }
+
     /// Whether two ends have met each other.
     fn both_met(&self, one: usize, other: usize) -> bool {
         let met = |end: &End, whom: usize| end.neighbours.iter().any(|met| met.end == whom && !met.over);

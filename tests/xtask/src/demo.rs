@@ -63,6 +63,7 @@ fn measure(layout: &Layout, mpi: &Mpi, provider: &Provider, times: &mut Times) -
         ranks: RANKS,
         program: &program,
         limit: Duration::from_secs(300),
+        route: None,
     };
     let output = launch
         .job(layout, format!("IMB over {}", provider.name))?

@@ -260,6 +260,7 @@ impl<'a> Session<'a> {
             ranks: run.ranks,
             program: run.program,
             limit: self.limit(run.seconds),
+            route: None,
         }
     }
 

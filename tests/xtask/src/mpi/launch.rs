@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use super::library::{Family, Mpi};
 use super::proof::proof;
 use super::provider::{Place, Provider};
+use super::route::Route;
 use crate::command::Job;
 use crate::layout::Layout;
 use crate::netns::{self, Link};
@@ -34,6 +35,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) program: &'a Path,
     /// How long it may take.
     pub(crate) limit: Duration,
+    /// How ranks of one host reach each other; as it comes when that is not said.
+    pub(crate) route: Option<&'static Route>,
 }
 
 impl Launch<'_> {
@@ -72,7 +75,11 @@ impl Launch<'_> {
         if let Some(lib) = self.mpi.lib() {
             job = job.env("LD_LIBRARY_PATH", lib);
         }
-        Ok(self.variables(job).envs(&self.provider.environment(self.place)).limit(self.limit))
+        let mut job = self.variables(job).envs(&self.provider.environment(self.place));
+        for (name, value) in self.route.iter().flat_map(|route| route.variables()) {
+            job = job.env(name, value);
+        }
+        Ok(job.limit(self.limit))
     }
 
     /// The launcher's arguments.

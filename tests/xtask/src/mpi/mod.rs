@@ -5,6 +5,7 @@ pub(crate) mod launch;
 pub(crate) mod library;
 mod proof;
 pub(crate) mod provider;
+mod route;
 
 use std::env;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 pub(crate) use self::launch::Launch;
 pub(crate) use self::library::{MPICH, Mpi, OLDER_MPICH};
 pub(crate) use self::provider::{PEER, Place, Provider, RDGRAM};
+pub(crate) use self::route::Route;
 use crate::layout::Layout;
 use crate::suite;
 
@@ -84,6 +86,7 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
         ranks: options.ranks.unwrap_or(2),
         program: Path::new(program),
         limit: Duration::from_secs(options.seconds),
+        route: None,
     };
     let limit = Duration::from_secs(options.seconds);
     // A program of the user's may be silent for as long as it likes.

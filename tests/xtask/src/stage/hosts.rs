@@ -8,12 +8,14 @@ use anyhow::{Result, bail};
 use super::Context;
 use super::mpi::{Bench, prepare};
 use crate::layout::Layout;
-use crate::mpi::{Launch, Place};
+use crate::mpi::{Launch, Place, Route};
 use crate::netns::{self, Link};
 use crate::suite::{imb, verify};
 use crate::tally::Tally;
 
 const RANKS: u32 = 2;
+/// Two on each host: both routes at once.
+const RANKS_OF_BOTH_ROUTES: u32 = 4;
 /// Under loss a run may take a while; a hang is what the limit is for.
 const LIMIT_SECONDS: u64 = 300;
 
@@ -49,6 +51,23 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
             ping_pong(layout, &bench, program, name, link)
         });
     }
+    if bench.provider.is_rdgram() {
+        for (name, link) in &LINKS[..2] {
+            tally.check(&format!("verify between hosts, two ranks on each, {name}"), || {
+                both_routes(layout, &bench, &verify, name, link)
+            });
+        }
+    }
+}
+
+/// The launcher goes round the hosts, so that every rank has one beside it.
+fn both_routes(layout: &Layout, bench: &Bench, program: &Path, name: &str, link: &Link) -> Result<String> {
+    let launch = bench.launch(Place::Hosts, RANKS_OF_BOTH_ROUTES, program, LIMIT_SECONDS);
+    let launch = Launch { route: Some(&Route::MEMORY), ..launch };
+    let label = format!("verify between hosts {RANKS_OF_BOTH_ROUTES} ranks {name}");
+    let output = launch.between_hosts(layout, label, link)?.check()?;
+    let links = Route::MEMORY.judge(&output)?;
+    Ok(format!("{}, {links}", judge(&launch, link, &output, verify::verdict)?))
 }
 
 fn ping_pong(layout: &Layout, bench: &Bench, program: &Path, name: &str, link: &Link) -> Result<String> {

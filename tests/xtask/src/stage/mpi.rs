@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::Context;
 use crate::layout::Layout;
 use crate::mpi::library::compile;
-use crate::mpi::{Launch, Mpi, OLDER_MPICH, Place, Provider};
+use crate::mpi::{Launch, Mpi, OLDER_MPICH, Place, Provider, Route};
 use crate::packages;
 use crate::suite::imb::{self, Benchmarks, Extent};
 use crate::suite::{Setting, mpi4py as suite_of_mpi4py, verify as suite_of_ours};
@@ -21,6 +21,9 @@ const SLEEP_SECONDS: &str = "5";
 const VERIFY_SECONDS: u64 = 600;
 const BENCHMARK_SECONDS: u64 = 120;
 const MPI4PY_SECONDS: u64 = 1200;
+
+/// Ways between ranks of one host other than the usual one, each with the number of ranks that it is tried with.
+const ROUTES: [(u32, &Route); 3] = [(2, &Route::DATAGRAMS), (2, &Route::COPIES), (4, &Route::CLIQUES)];
 
 /// What the MPI stages need.
 #[derive(Debug)]
@@ -50,13 +53,13 @@ impl Bench {
         seconds: u64,
     ) -> Launch<'a> {
         let limit = Duration::from_secs(seconds);
-        Launch { mpi: &self.mpi, provider: &self.provider, place, ranks, program, limit }
+        Launch { mpi: &self.mpi, provider: &self.provider, place, ranks, program, limit, route: None }
     }
 
     /// A suite on one host.
     fn setting<'a>(&'a self, layout: &'a Layout, ranks: u32, seconds: u64) -> Setting<'a> {
         let (place, limit) = (Place::Loopback, Duration::from_secs(seconds));
-        Setting { layout, mpi: &self.mpi, provider: &self.provider, place, ranks, limit }
+        Setting { layout, mpi: &self.mpi, provider: &self.provider, place, ranks, limit, route: None }
     }
 
     /// One of the benchmarks' binaries.
@@ -73,6 +76,14 @@ pub(super) fn verify(context: &mut Context<'_>, tally: &mut Tally) {
         for group in ["two-sided", "one-sided"] {
             tally.check(&format!("verify {group}, {ranks} ranks"), || {
                 suite_of_ours::run(bench.setting(layout, ranks, VERIFY_SECONDS), &[group])?.into_result()
+            });
+        }
+    }
+    if bench.provider.is_rdgram() {
+        for (ranks, route) in ROUTES {
+            tally.check(&format!("verify, {ranks} ranks, {}", route.name), || {
+                let setting = Setting { route: Some(route), ..bench.setting(layout, ranks, VERIFY_SECONDS) };
+                suite_of_ours::run(setting, &[])?.into_result()
             });
         }
     }

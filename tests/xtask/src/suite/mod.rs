@@ -16,7 +16,7 @@ use clap::ValueEnum;
 
 use crate::layout::Layout;
 use crate::mpi::library::NAMES;
-use crate::mpi::{Launch, Mpi, Options, Place, Provider};
+use crate::mpi::{Launch, Mpi, Options, Place, Provider, Route};
 use crate::netns;
 use crate::packages;
 
@@ -52,6 +52,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) ranks: u32,
     /// How long a single run may take.
     pub(crate) limit: Duration,
+    /// How ranks of one host reach each other; as it comes when that is not said.
+    pub(crate) route: Option<&'static Route>,
 }
 
 /// How a suite ended.
@@ -105,8 +107,8 @@ impl Choice {
 impl<'a> Setting<'a> {
     /// A run of `program`.
     pub(crate) fn launch(&self, program: &'a std::path::Path) -> Launch<'a> {
-        let Self { mpi, provider, place, ranks, limit, .. } = *self;
-        Launch { mpi, provider, place, ranks, program, limit }
+        let Self { mpi, provider, place, ranks, limit, route, .. } = *self;
+        Launch { mpi, provider, place, ranks, program, limit, route }
     }
 
     /// Names its logs.
@@ -150,7 +152,8 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
             for ranks in options.ranks.map_or_else(|| suite.ranks().to_vec(), |ranks| vec![ranks]) {
                 let limit = Duration::from_secs(options.seconds);
                 let place = options.place();
-                let setting = Setting { layout, mpi: &mpi, provider: &provider, place, ranks, limit };
+                let route = None;
+                let setting = Setting { layout, mpi: &mpi, provider: &provider, place, ranks, limit, route };
                 let outcome = carry_out(suite, setting);
                 passed += outcome.passed;
                 failed += outcome.failed.len();

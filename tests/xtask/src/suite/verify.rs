@@ -71,7 +71,7 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         left.retain(|name| !tests.contains(&name.as_str()));
         outcome.skipped = all - left.len();
     }
-    let mut checks = 0;
+    let (mut checks, mut routes) = (0, None);
     while !left.is_empty() {
         let launch = setting.launch(&program);
         let job = launch.job(setting.layout, setting.label("verify"))?;
@@ -86,6 +86,7 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         outcome.passed += reached;
         left.drain(..reached);
         if left.is_empty() {
+            routes = setting.route.map(|route| route.judge(&end.output)).transpose()?;
             // All tests may pass and MPI_Finalize fail.
             end.into_result()?;
             break;
@@ -99,10 +100,9 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
             outcome.failed.extend(left.drain(..).map(|name| format!("verify {name}: not reached")));
         }
     }
-    outcome.note = format!("{checks} checks");
-    if let Some(NotAskedFor { note, .. }) = without {
-        outcome.note = format!("{checks} checks; {note}");
-    }
+    let checks = format!("{checks} checks");
+    let notes = [Some(checks), routes, without.map(|NotAskedFor { note, .. }| (*note).to_owned())];
+    outcome.note = notes.into_iter().flatten().collect::<Vec<_>>().join("; ");
     Ok(outcome)
 }
 
