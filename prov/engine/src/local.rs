@@ -138,6 +138,9 @@ pub trait LocalRoute: fmt::Debug + Send {
     /// Largest payload of an item, bytes.
     fn piece_max(&self) -> usize;
 
+    /// Bytes of payload that a neighbour can have put and we have not taken, at most.
+    fn waiting_max(&self) -> usize;
+
     /// Longer messages are better pulled by this neighbour than put, bytes.
     fn eager_max(&self, to: Neighbour) -> usize;
 

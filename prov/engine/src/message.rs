@@ -285,9 +285,12 @@ impl Core {
         if rx.staging.is_none() {
             let most = if rx.by_memory { link::EAGER_MAX } else { self.config.eager_max };
             let length = usize::try_from(rx.total).ok().filter(|total| *total <= most.max(payload.len()));
-            // What came through memory has left its sender: that the pool is full, senders are told beforehand (`LocalRoute::set_welcome`).
+            // What came through memory has left its sender: that the pool is full, senders are told beforehand (`LocalRoute::set_welcome`), and honest ones look.
+            let bound = self.config.unexpected_pool + self.neighbours.unasked_max();
+            let honest = self.unexpected.handed_out() <= bound;
             rx.staging = match length {
-                Some(length) if rx.by_memory => Some(self.unexpected.take_unlimited(length)),
+                Some(length) if rx.by_memory && honest => Some(self.unexpected.take_unlimited(length)),
+                _ if rx.by_memory => None,
                 Some(length) => self.unexpected.take(length),
                 None => None,
             };

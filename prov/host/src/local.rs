@@ -117,6 +117,10 @@ impl LocalRoute for HostLocal {
         self.local.buffer_size()
     }
 
+    fn waiting_max(&self) -> usize {
+        self.local.memory()
+    }
+
     fn eager_max(&self, to: Neighbour) -> usize {
         // It reads our memory as we read its: the same user, most often the same limits. When it cannot, it says so by asking for the bytes.
         if self.local.can_pull(theirs(to)) { PULL_FROM } else { usize::MAX }

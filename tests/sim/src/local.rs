@@ -285,6 +285,11 @@ impl LocalRoute for SimRoute {
         lock(&self.memory).sharing.piece
     }
 
+    fn waiting_max(&self) -> usize {
+        let memory = lock(&self.memory);
+        memory.sharing.room * memory.sharing.piece
+    }
+
     fn eager_max(&self, _to: Neighbour) -> usize {
         lock(&self.memory).sharing.eager
     }

@@ -47,13 +47,15 @@ impl Core {
 
     pub(super) fn take_items(&mut self, most: usize, shared: &mut Shared) -> usize {
         let Some(mut route) = self.neighbours.route.take() else { return 0 };
+        self.neighbours.waiting_max = route.waiting_max();
+        self.neighbours.taken_max = most * route.piece_max();
         let taken = route.take(most, &mut |arrival| self.on_arrival(&arrival, shared));
         self.neighbours.route = Some(route);
         taken
     }
 
     /// Neighbours put no payload that nobody asked for while half of the pool for it is in use.
-    fn tell_room(&mut self) {
+    pub(super) fn tell_room(&mut self) {
         let unwelcome = self.unexpected.handed_out() > self.config.unexpected_pool / 2;
         if unwelcome != self.neighbours.unwelcome {
             self.neighbours.unwelcome = unwelcome;

@@ -26,8 +26,8 @@ use crate::types::Cause;
 const MEET_AFTER: u8 = 4;
 /// Items taken in one progress call before others have their turn.
 const ITEMS_MAX: usize = 256;
-/// Items taken of a neighbour that has ended: no queue is longer.
-const LAST_ITEMS_MAX: usize = 1 << 20;
+/// Rounds in which the items of a neighbour that has ended are taken: no queue is longer.
+const LAST_ROUNDS: usize = (1 << 16) / ITEMS_MAX + 1;
 /// Time between the first two looks at the exchange while something of it is under way, and between the last ones: each time is twice as long as the one before.
 /// A neighbour that computes answers late, and until then datagrams do.
 const EXCHANGE_FIRST: Duration = Duration::from_micros(20);
@@ -96,6 +96,9 @@ pub(crate) struct Neighbours {
     route: Option<Box<dyn LocalRoute>>,
     /// Peer of each neighbour.
     peers: Vec<Option<PeerId>>,
+    /// Bytes that each may have put and we have not taken, and bytes taken before we can say anything.
+    waiting_max: usize,
+    taken_max: usize,
     /// Neighbours met and not left.
     met: usize,
     asleep: bool,
@@ -158,6 +161,12 @@ impl Neighbours {
         if let Some(route) = &mut self.route {
             route.forbid_pulls();
         }
+    }
+
+    /// Bytes of payload that nobody asked for and that honest neighbours can have put before they saw that it is unwelcome. While items are taken the route is lent: then
+    /// it is what it was before.
+    pub(crate) fn unasked_max(&self) -> usize {
+        self.met * (self.waiting_max + EAGER_MAX) + self.taken_max
     }
 
     /// A message waits to be copied out of its sender's memory.
@@ -312,7 +321,12 @@ impl Core {
         if self.neighbours.ending.is_empty() {
             return;
         }
-        self.take_items(LAST_ITEMS_MAX, shared);
+        for _ in 0..LAST_ROUNDS {
+            if self.take_items(ITEMS_MAX, shared) == 0 {
+                break;
+            }
+            self.tell_room();
+        }
         self.run_pulls(shared);
         for (peer, cause) in core::mem::take(&mut self.neighbours.ending) {
             self.thaw(peer);

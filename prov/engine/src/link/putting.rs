@@ -128,6 +128,12 @@ impl Core {
     /// Puts the next item of an operation. False when there is no room.
     pub(crate) fn put_next(&mut self, peer: PeerId, to: Neighbour, key: Key) -> bool {
         let Some(route) = &mut self.neighbours.route else { return false };
+        let tx = &mut self.txs[key];
+        if tx.stage == TxStage::Eager && !tx.started && !route.is_welcome(to) {
+            // It has stood in line since it was.
+            tx.rendezvous = true;
+            tx.stage = TxStage::Announced;
+        }
         let tx = &self.txs[key];
         let token = packet::next_in(tx, key, route.piece_max() as u64);
         let (segment, _, offset, length) = packet::describe(&self.txs, token);

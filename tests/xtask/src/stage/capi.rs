@@ -1,6 +1,7 @@
 //! The C programs of `tests/capi`: compiled against the system's libfabric, run against the built library.
 //! A program that ends with status 77 could not run here and says why; that is never a pass.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,11 +32,23 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
     let Some((provider, sources)) = prepared else { return };
     for source in sources {
         let name = source.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let mut compiled = None;
         tally.check(&format!("capi/{name}"), || {
             let program = compile(layout, &source, &name)?;
-            execute(layout, &provider, &program, &name)
+            compiled = Some(program.clone());
+            execute(layout, &provider, &program, &name, &[])
+        });
+        let Some(program) = compiled.filter(|_| has_two_routes(&source, &name)) else { continue };
+        tally.check(&format!("capi/{name}, by datagrams"), || {
+            execute(layout, &provider, &program, &name, &[("FI_RDGRAM_LOCAL".into(), "off".into())])
         });
     }
+}
+
+/// Two processes of one host talk in it, which share memory unless they are kept from it. Those named `local_` are about just that.
+fn has_two_routes(source: &Path, name: &str) -> bool {
+    let text = fs::read_to_string(source).unwrap_or_default();
+    text.contains("start_peer(") && !text.contains("FI_RDGRAM_LOCAL") && !name.starts_with("local_")
 }
 
 /// Every program is one file; what they share is the header `harness.h`.
@@ -66,10 +79,17 @@ fn compile(layout: &Layout, source: &Path, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn execute(layout: &Layout, provider: &Provider, program: &Path, name: &str) -> Result<String> {
+fn execute(
+    layout: &Layout,
+    provider: &Provider,
+    program: &Path,
+    name: &str,
+    settings: &[(String, OsString)],
+) -> Result<String> {
     let end = Job::new(layout, format!("capi/{name}"), program)
         .envs(&provider.environment(Place::Loopback))
         .env("RDGRAM_TEST_PROVIDER", &provider.name)
+        .envs(settings)
         .limit(LIMIT)
         .run()?;
     let last = end.output.lines().last().unwrap_or_default().trim().to_owned();
