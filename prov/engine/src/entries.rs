@@ -119,10 +119,8 @@ pub(crate) struct TxEntry {
     pub(crate) turn: Option<u32>,
     /// The completion was written already (FI_INJECT_COMPLETE).
     pub(crate) reported: bool,
-    /// It goes through memory, and its target says when all of it has been placed: a write, or a send that completes by delivery.
+    /// It goes through memory, and its target says when all of it has been placed: a write, what was granted, or a send that completes by delivery.
     pub(crate) answers: bool,
-    /// Its announcement asked for that.
-    pub(crate) answer_asked: bool,
 }
 
 impl TxEntry {

@@ -351,6 +351,7 @@ impl Core {
         key: Key,
         offset: u64,
         payload: Placement<'_>,
+        route: Route,
         shared: &mut Shared,
     ) {
         let Some(rx) =
@@ -372,6 +373,7 @@ impl Core {
         rx.placed_end = rx.placed_end.max(end);
         let offset = usize::try_from(offset).expect("below wanted, which fits the buffer");
         rx.received += payload.len() as u64;
+        rx.answer |= route == Route::Memory;
         self.grants.on_data(&mut rx.grant, payload.len() as u64, rx.received);
         if !(planted(Defect::AckBeforePlacement) && rx.is_whole()) {
             payload.copy_to(&self.posts[target.posted].slices, target.base + offset, payload.len());

@@ -196,7 +196,7 @@ impl Core {
         match *segment {
             Segment::ExtendedSend { .. } => self.on_send_segment(peer, segment, placement, route, shared),
             Segment::Write { stag, offset, .. } => {
-                self.on_granted_data(peer, Key::from_wire(stag), offset, placement, shared)
+                self.on_granted_data(peer, Key::from_wire(stag), offset, placement, route, shared)
             }
             Segment::ExtendedWrite { .. } => self.on_rma_write(peer, segment, placement, route, shared),
             Segment::ExtendedRead { .. } => self.on_rma_read(peer, segment, shared),

@@ -111,8 +111,17 @@ impl Host {
     }
 
     fn send(&mut self, from: usize, to: usize, tag: u64, length: usize) {
+        self.send_with(from, to, tag, length, OpFlags::COMPLETION);
+    }
+
+    /// As [`Self::send`]; complete when its target has taken it.
+    fn deliver(&mut self, from: usize, to: usize, tag: u64, length: usize) {
+        self.send_with(from, to, tag, length, OpFlags::COMPLETION | OpFlags::DELIVERY_COMPLETE);
+    }
+
+    fn send_with(&mut self, from: usize, to: usize, tag: u64, length: usize, flags: OpFlags) {
         let slices = [self.lend(bytes_of(tag, length))];
-        let (destination, flags) = (FiAddr(to as u64), OpFlags::COMPLETION);
+        let destination = FiAddr(to as u64);
         let context = usize::try_from(tag).expect("small");
         let op = SendOp { destination, slices: &slices, tag: Some(tag), data: None, context, flags };
         let process = self.process_mut(from);
@@ -185,6 +194,43 @@ impl Host {
 
 fn sharing() -> Sharing {
     Sharing { room: 64, piece: 4 << 10, eager: EAGER, ..Sharing::none() }
+}
+
+#[test]
+fn a_send_that_completes_by_delivery_waits_until_its_target_has_taken_it() {
+    // Whole, in pieces, and read where it is.
+    for length in [100, EAGER + 1, LONG] {
+        let mut host =
+            Host::met(2, Sharing { eager: if length == LONG { EAGER } else { LONG }, ..sharing() });
+        let place = host.receive(1, FiAddr::UNSPEC, 1, length, 2);
+        host.deliver(0, 1, 1, length);
+        while host.progress(0) {}
+        assert!(!host.has(0, (1, None)), "{length} bytes: nobody has taken them");
+        host.work();
+        assert!(host.has(0, (1, None)) && host.has(1, (2, None)), "{length} bytes: {:?}", host.ended);
+        assert_eq!(host.memory[place], bytes_of(1, length));
+    }
+}
+
+#[test]
+fn what_was_announced_by_datagram_and_goes_through_memory_is_delivered_when_it_is_placed() {
+    let mut host = Host::new(2, sharing(), &EpConfig::default());
+    host.deliver(0, 1, 1, LONG);
+    for _ in 0..10 {
+        host.converse(0, 1);
+        host.converse(1, 0);
+        host.run(Duration::from_millis(20));
+    }
+    assert_eq!((host.stats(0).0.links, host.stats(1).0.links), (1, 1), "they have met");
+    let before = host.stats(0).1.copied_bytes;
+    let place = host.receive(1, FiAddr::UNSPEC, 1, LONG, 2);
+    host.progress(1);
+    while host.progress(0) {}
+    assert!(host.stats(0).1.copied_bytes - before >= LONG as u64, "all of it is in the queue");
+    assert!(!host.has(0, (1, None)), "nobody has taken it");
+    host.work();
+    assert!(host.has(0, (1, None)) && host.has(1, (2, None)), "{:?}", host.ended);
+    assert_eq!(host.memory[place], bytes_of(1, LONG));
 }
 
 #[test]

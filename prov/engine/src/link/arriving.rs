@@ -73,7 +73,7 @@ impl Core {
         let answer = arrival.kind & kind::ANSWER != 0;
         let understood = match arrival.kind & !kind::ANSWER {
             kind::SEGMENT => self.on_segment_item(peer, answer, arrival, shared),
-            kind::ANNOUNCEMENT => self.on_announcement(peer, answer, arrival, shared),
+            kind::ANNOUNCEMENT => self.on_announcement(peer, arrival, shared),
             _ => self.on_message_item(peer, arrival, shared),
         };
         if understood.is_none() {
@@ -117,13 +117,7 @@ impl Core {
         Some(())
     }
 
-    fn on_announcement(
-        &mut self,
-        peer: PeerId,
-        answer: bool,
-        arrival: &Arrival<'_>,
-        shared: &mut Shared,
-    ) -> Option<()> {
+    fn on_announcement(&mut self, peer: PeerId, arrival: &Arrival<'_>, shared: &mut Shared) -> Option<()> {
         let segment = Segment::decode_apart(arrival.header, 0).ok()?;
         let Segment::ExtendedSend { msn, message_id, total, start: Some(start), .. } = segment else {
             return None;
@@ -140,7 +134,6 @@ impl Core {
             return None;
         }
         rx.by_memory = true;
-        rx.answer = answer;
         let mut left = total;
         for piece in bytes.chunks_exact(PIECE_LENGTH) {
             let (address, length) = (number_at(piece, 0), number_at(piece, 8));

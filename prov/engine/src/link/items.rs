@@ -17,7 +17,7 @@ pub(super) mod kind {
     pub(in crate::link) const MESSAGE: u8 = 0x10;
     pub(in crate::link) const TAGGED: u8 = 0x01;
     pub(in crate::link) const DATA: u8 = 0x02;
-    /// Of every kind: the sender of the message waits to be told that all of it is here.
+    /// Of a message, whole or in segments: its sender waits to be told that all of it is here.
     pub(in crate::link) const ANSWER: u8 = 0x20;
 }
 

@@ -146,7 +146,7 @@ impl Core {
                 let used = segment.encode(&mut header);
                 let listed = list_pieces(&tx.slices, &mut pieces);
                 let parcel = Parcel {
-                    kind: kind::ANNOUNCEMENT | asks,
+                    kind: kind::ANNOUNCEMENT,
                     header: &header[..used],
                     payload: &[UserSlice::of_block(&mut pieces[..listed])],
                     offset: 0,
@@ -174,15 +174,13 @@ impl Core {
             return false;
         }
         let tx = &mut self.txs[key];
-        tx.answer_asked |= answer && tx.stage == TxStage::Announced;
-        if tx.sent == 0 {
-            tx.answers |= match tx.stage {
-                TxStage::Writing => true,
-                TxStage::Eager => answer,
-                TxStage::Granted => tx.answer_asked,
-                _ => false,
-            };
-        }
+        tx.answers |= match tx.stage {
+            // The first part may have gone by datagrams: of a write they are acknowledged, and then all of it is.
+            TxStage::Writing => tx.sent == 0,
+            TxStage::Eager => answer && tx.sent == 0,
+            TxStage::Granted => true,
+            _ => false,
+        };
         if !tx.started {
             tx.started = true;
             let class = tx.class();

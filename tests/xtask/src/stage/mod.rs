@@ -55,7 +55,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "docs", about: "rustdoc, warnings are errors", run: rust::docs },
     Stage { name: "unit", about: "unit and property tests of every crate", run: rust::unit },
     Stage { name: "sim", about: "the simulator: seeds and planted bugs", run: rust::simulator },
-    Stage { name: "models", about: "model checking of the locks", run: rust::models },
+    Stage { name: "models", about: "model checking of the locks and of the shared ring", run: rust::models },
     Stage { name: "bindings", about: "checked-in libfabric bindings are current", run: rust::bindings },
     Stage { name: "aarch64", about: "the workspace type-checks for aarch64", run: rust::aarch64 },
     Stage { name: "capi", about: "C programs against the built library", run: capi::run },
