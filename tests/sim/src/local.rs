@@ -95,6 +95,8 @@ struct End {
     queue: VecDeque<Item>,
     neighbours: Vec<Met>,
     stats: LocalStats,
+    /// How often it looked at the exchange.
+    looks: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +135,16 @@ impl Memory {
                 .any(|end| end.alive && end.name == destination && end.asleep && !end.queue.is_empty())
     }
 
+    /// Moves endpoints to other hosts, before any have met.
+    pub fn set_hosts(&mut self, hosts: Vec<(SocketAddr, usize)>) {
+        self.sharing.hosts = hosts;
+    }
+
+    /// How often the endpoint of that name looked at the exchange.
+    pub fn looks(&self, name: SocketAddr) -> u64 {
+        self.ends.iter().filter(|end| end.name == name).map(|end| end.looks).sum()
+    }
+
     /// From now on nothing goes wrong any more.
     pub fn heal(&mut self) {
         self.sharing.crowded = 0;
@@ -153,6 +165,7 @@ impl Memory {
             queue: VecDeque::new(),
             neighbours: Vec::new(),
             stats: LocalStats::default(),
+            looks: 0,
         });
         let end = this.ends.len() - 1;
         Some(Box::new(SimRoute { memory: Arc::clone(memory), end }))
@@ -231,6 +244,7 @@ impl LocalRoute for SimRoute {
     fn poll(&mut self) -> Option<LocalEvent> {
         let mut memory = lock(&self.memory);
         let memory = &mut *memory;
+        memory.ends[self.end].looks += 1;
         if memory.rng.chance(memory.sharing.slow) {
             return None;
         }

@@ -197,6 +197,23 @@ fn sharing() -> Sharing {
 }
 
 #[test]
+fn an_endpoint_without_neighbours_seldom_looks_for_any() {
+    let mut host = Host::new(2, sharing(), &EpConfig::default());
+    // Each is alone on its host.
+    let hosts = (0..2).map(|index| (address(index), index)).collect();
+    host.net.borrow_mut().memory.lock().expect("one thread").set_hosts(hosts);
+    let (rounds, every) = (20_u32, Duration::from_millis(20));
+    for _ in 0..rounds {
+        host.converse(0, 1);
+        host.run(every);
+    }
+    let looks = host.net.borrow().memory.lock().expect("one thread").looks(address(0));
+    let tenths = u64::from(rounds) * 2;
+    assert!((1..=tenths + 2).contains(&looks), "{looks} looks in {tenths} times 10 ms");
+    assert_eq!(host.stats(0).0.links, 0);
+}
+
+#[test]
 fn a_send_that_completes_by_delivery_waits_until_its_target_has_taken_it() {
     // Whole, in pieces, and read where it is.
     for length in [100, EAGER + 1, LONG] {

@@ -122,6 +122,7 @@ pub(crate) struct Neighbours {
 impl Neighbours {
     pub(crate) fn open(&mut self, route: Option<Box<dyn LocalRoute>>) {
         self.route = route;
+        self.exchange_every = EXCHANGE_LAST;
     }
 
     fn peer(&self, neighbour: Neighbour) -> Option<PeerId> {
