@@ -118,7 +118,7 @@ impl LocalRoute for HostLocal {
     }
 
     fn waiting_max(&self) -> usize {
-        self.local.memory()
+        self.local.waiting_max()
     }
 
     fn eager_max(&self, to: Neighbour) -> usize {

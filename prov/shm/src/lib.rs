@@ -223,6 +223,11 @@ impl Local {
         self.geometry.buffer_size() as usize
     }
 
+    /// Bytes of payload that one neighbour can have put and we have not taken, if it has a segment like ours.
+    pub fn waiting_max(&self) -> usize {
+        self.geometry.slots() as usize * ROOM + self.geometry.buffers() as usize * self.buffer_size()
+    }
+
     /// Ends it with a neighbour: it may not put any more nor read our memory, and its segment is unmapped. Its late items are dropped, and our buffers that it did not read come back.
     /// What we put into its FIFO before, it may still take, unless that was in buffers.
     pub fn leave(&mut self, neighbour: Neighbour) {

@@ -251,6 +251,18 @@ fn what_was_announced_by_datagram_and_goes_through_memory_is_delivered_when_it_i
 }
 
 #[test]
+fn long_messages_that_wait_to_be_read_are_read_in_the_order_matched() {
+    let mut host = Host::met(2, sharing());
+    for tag in 1..=3 {
+        host.receive(1, FiAddr::UNSPEC, tag, LONG, 10 + usize::try_from(tag).expect("small"));
+        host.send(0, 1, tag, LONG);
+    }
+    host.work();
+    assert!(host.stats(1).1.pulled_bytes >= 3 * LONG as u64);
+    assert_eq!(host.ended[1], [(11, None), (12, None), (13, None)]);
+}
+
+#[test]
 fn a_granted_message_goes_on_at_once() {
     // Its receiver may not read it where it is, so that it has to ask for it, in a queue too short for all of it.
     for room in [64, 4] {

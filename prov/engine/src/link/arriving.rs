@@ -31,7 +31,7 @@ impl Core {
                 route.awake();
             }
         }
-        let came = self.neighbours.met > 0 && self.take_items(ITEMS_MAX, shared) > 0;
+        let came = self.neighbours.met > 0 && self.take_items(shared) > 0;
         if !self.neighbours.pulls.is_empty() {
             self.run_pulls(shared);
         }
@@ -45,11 +45,10 @@ impl Core {
         came
     }
 
-    pub(super) fn take_items(&mut self, most: usize, shared: &mut Shared) -> usize {
+    /// Takes up to [`ITEMS_MAX`] items; returns how many came.
+    pub(super) fn take_items(&mut self, shared: &mut Shared) -> usize {
         let Some(mut route) = self.neighbours.route.take() else { return 0 };
-        self.neighbours.waiting_max = route.waiting_max();
-        self.neighbours.taken_max = most * route.piece_max();
-        let taken = route.take(most, &mut |arrival| self.on_arrival(&arrival, shared));
+        let taken = route.take(ITEMS_MAX, &mut |arrival| self.on_arrival(&arrival, shared));
         self.neighbours.route = Some(route);
         taken
     }
@@ -94,7 +93,8 @@ impl Core {
     ) -> Option<()> {
         let segment = Segment::decode_apart(arrival.header, arrival.payload.len()).ok()?;
         if let (Segment::ExtendedSend { msn, message_id, total, last, .. }, true) = (segment, answer) {
-            match self.message_of(peer, msn, message_id, total).filter(|_| self.state != State::Closing) {
+            let closes = self.state == State::Closing;
+            match if closes { None } else { self.message_of(peer, msn, message_id, total) } {
                 Some(key) => self.rxs[key].answer = true,
                 // It was discarded, or the endpoint closes: as much is here as ever will be.
                 None if last => {
@@ -104,16 +104,25 @@ impl Core {
                 None => return Some(()),
             }
         }
-        // The operands of an atomic are looked at: a copy of them, then.
+        if let Segment::ExtendedAtomic { .. } = segment {
+            return self.on_atomic_item(peer, &segment, arrival.payload, shared);
+        }
+        self.place(peer, &segment, Placement::Shared(arrival.payload), Route::Memory, shared);
+        Some(())
+    }
+
+    /// The operands of an atomic are looked at: a copy of them, then.
+    fn on_atomic_item(
+        &mut self,
+        peer: PeerId,
+        segment: &Segment,
+        payload: UserSlice,
+        shared: &mut Shared,
+    ) -> Option<()> {
         let mut operands = [0; 2 * ATOMIC_MAX];
-        let placement = if matches!(segment, Segment::ExtendedAtomic { .. }) {
-            let copy = operands.get_mut(..arrival.payload.len())?;
-            arrival.payload.read_into(copy);
-            Placement::Bounced(copy)
-        } else {
-            Placement::Shared(arrival.payload)
-        };
-        self.place(peer, &segment, placement, Route::Memory, shared);
+        let copy = operands.get_mut(..payload.len())?;
+        payload.read_into(copy);
+        self.place(peer, segment, Placement::Bounced(copy), Route::Memory, shared);
         Some(())
     }
 
@@ -242,37 +251,43 @@ impl Core {
 
     /// Copies messages out of their senders' memory, or asks for those that cannot be had that way.
     pub(crate) fn run_pulls(&mut self, shared: &mut Shared) {
-        while let Some(key) = self.neighbours.pulls.pop() {
-            let Some(rx) = self.rxs.get_mut(key) else { continue };
-            let waits = rx.remote && rx.stage == RxStage::Matched && !rx.foreign.is_empty();
-            let Some(target) = rx.target.filter(|_| waits) else { continue };
-            let (peer, wanted, message_id) = (rx.peer, rx.wanted(), rx.message_id);
-            let mut pieces = core::mem::take(&mut rx.foreign);
-            cut(&mut pieces, wanted);
-            let neighbour = self.peer(peer).link.neighbour();
-            let length = usize::try_from(wanted).expect("fits the buffer");
-            let mut into: Vec<UserSlice> = core::mem::take(&mut self.slices);
-            mem::parts(&self.posts[target.posted].slices, target.base, length, |part| into.push(part));
-            let pulled = match (neighbour, &mut self.neighbours.route) {
-                (Some(neighbour), Some(route)) => route.pull(neighbour, &pieces, &into),
-                _ => Err(PullError::Refused),
-            };
-            into.clear();
-            self.slices = into;
-            pieces.clear();
-            self.rxs[key].foreign = pieces;
-            match pulled {
-                Ok(()) => {
-                    self.rxs[key].received = wanted;
-                    // It asks for nothing more, which ends the send.
-                    let control = Control::Cts { message_id, stag: 0, length: 0 };
-                    self.peer_mut(peer).queues.control.push_back(control);
-                    self.make_ready(peer);
-                    self.finish_rx(key, shared);
-                }
-                Err(PullError::Refused) => self.grant(key, wanted),
-                Err(PullError::Dead) => self.begin_end(peer, Cause::Refused),
+        let mut pulls = core::mem::take(&mut self.neighbours.pulls);
+        for key in pulls.drain(..) {
+            self.run_pull(key, shared);
+        }
+        self.neighbours.pulls = pulls;
+    }
+
+    fn run_pull(&mut self, key: Key, shared: &mut Shared) {
+        let Some(rx) = self.rxs.get_mut(key) else { return };
+        let waits = rx.remote && rx.stage == RxStage::Matched && !rx.foreign.is_empty();
+        let Some(target) = rx.target.filter(|_| waits) else { return };
+        let (peer, wanted, message_id) = (rx.peer, rx.wanted(), rx.message_id);
+        let mut pieces = core::mem::take(&mut rx.foreign);
+        cut(&mut pieces, wanted);
+        let neighbour = self.peer(peer).link.neighbour();
+        let length = usize::try_from(wanted).expect("fits the buffer");
+        let mut into: Vec<UserSlice> = core::mem::take(&mut self.slices);
+        mem::parts(&self.posts[target.posted].slices, target.base, length, |part| into.push(part));
+        let pulled = match (neighbour, &mut self.neighbours.route) {
+            (Some(neighbour), Some(route)) => route.pull(neighbour, &pieces, &into),
+            _ => Err(PullError::Refused),
+        };
+        into.clear();
+        self.slices = into;
+        pieces.clear();
+        self.rxs[key].foreign = pieces;
+        match pulled {
+            Ok(()) => {
+                self.rxs[key].received = wanted;
+                // It asks for nothing more, which ends the send.
+                let control = Control::Cts { message_id, stag: 0, length: 0 };
+                self.peer_mut(peer).queues.control.push_back(control);
+                self.make_ready(peer);
+                self.finish_rx(key, shared);
             }
+            Err(PullError::Refused) => self.grant(key, wanted),
+            Err(PullError::Dead) => self.begin_end(peer, Cause::Refused),
         }
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct Neighbours {
     route: Option<Box<dyn LocalRoute>>,
     /// Peer of each neighbour.
     peers: Vec<Option<PeerId>>,
-    /// Bytes that each may have put and we have not taken, and bytes taken before we can say anything.
+    /// Bytes that each may have put and we have not taken, and bytes that one progress call takes.
     waiting_max: usize,
     taken_max: usize,
     /// Neighbours met and not left.
@@ -121,6 +121,10 @@ pub(crate) struct Neighbours {
 
 impl Neighbours {
     pub(crate) fn open(&mut self, route: Option<Box<dyn LocalRoute>>) {
+        if let Some(route) = &route {
+            self.waiting_max = route.waiting_max();
+            self.taken_max = ITEMS_MAX * route.piece_max();
+        }
         self.route = route;
         self.exchange_every = EXCHANGE_LAST;
     }
@@ -164,10 +168,10 @@ impl Neighbours {
         }
     }
 
-    /// Bytes of payload that nobody asked for and that honest neighbours can have put before they saw that it is unwelcome. While items are taken the route is lent: then
-    /// it is what it was before.
+    /// Bytes of payload that nobody asked for and that honest neighbours can have put before they saw that it is unwelcome.
     pub(crate) fn unasked_max(&self) -> usize {
-        self.met * (self.waiting_max + EAGER_MAX) + self.taken_max
+        // A block is up to twice as long as what it holds.
+        2 * (self.met * (self.waiting_max + EAGER_MAX) + self.taken_max)
     }
 
     /// A message waits to be copied out of its sender's memory.
@@ -323,7 +327,7 @@ impl Core {
             return;
         }
         for _ in 0..LAST_ROUNDS {
-            if self.take_items(ITEMS_MAX, shared) == 0 {
+            if self.take_items(shared) == 0 {
                 break;
             }
             self.tell_room();

@@ -138,12 +138,12 @@ impl Core {
         let token = packet::next_in(tx, key, route.piece_max() as u64);
         let (segment, _, offset, length) = packet::describe(&self.txs, token);
         let mut header = [0; HEADER_ROOM];
-        let mut pieces = [0; IOV_LIMIT * PIECE_LENGTH];
         let answer = tx.kind == TxKind::Send && tx.flags.contains(OpFlags::DELIVERY_COMPLETE);
         let asks = if answer { kind::ANSWER } else { 0 };
         let outcome = match tx.stage {
             TxStage::Announced => {
                 let used = segment.encode(&mut header);
+                let mut pieces = [0; IOV_LIMIT * PIECE_LENGTH];
                 let listed = list_pieces(&tx.slices, &mut pieces);
                 let parcel = Parcel {
                     kind: kind::ANNOUNCEMENT,
