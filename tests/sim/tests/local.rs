@@ -130,9 +130,20 @@ impl Host {
 
     /// Returns where the message will be.
     fn receive(&mut self, at: usize, source: FiAddr, tag: u64, length: usize, context: usize) -> usize {
-        let slices = [self.lend(vec![0; length])];
         let matching = Match { source, tag: Some(TagMatch { tag, ignore: 0 }) };
-        let op = RecvOp { matching, slices: &slices, context, flags: OpFlags::COMPLETION };
+        self.receive_with(at, matching, length, context, OpFlags::COMPLETION)
+    }
+
+    fn receive_with(
+        &mut self,
+        at: usize,
+        matching: Match,
+        length: usize,
+        context: usize,
+        flags: OpFlags,
+    ) -> usize {
+        let slices = [self.lend(vec![0; length])];
+        let op = RecvOp { matching, slices: &slices, context, flags };
         let process = self.process_mut(at);
         process.domain.recv(process.ep, &op).expect("accepted");
         self.memory.len() - 1
@@ -260,6 +271,46 @@ fn long_messages_that_wait_to_be_read_are_read_in_the_order_matched() {
     host.work();
     assert!(host.stats(1).1.pulled_bytes >= 3 * LONG as u64);
     assert_eq!(host.ended[1], [(11, None), (12, None), (13, None)]);
+}
+
+#[test]
+fn what_was_read_from_memory_is_no_place_for_datagrams_any_more() {
+    const LENGTH: usize = 5_000;
+    let config = EpConfig { direct: Direct::Force, ..EpConfig::default() };
+    let mut host = Host::new(3, Sharing { eager: 100, room: 64, ..sharing() }, &config);
+    // The third is a stranger on another host, and writes datagrams.
+    let hosts = [0, 0, 1].into_iter().enumerate().map(|(index, host)| (address(index), host)).collect();
+    host.net.borrow_mut().memory.lock().expect("one thread").set_hosts(hosts);
+    // The first message of a line that is complete in order: its sender is asked for it, and silent.
+    host.send_with(0, 1, NEVER, 10, OpFlags::COMPLETION | OpFlags::MATCH_COMPLETE);
+    for _ in 0..10 {
+        host.converse(0, 1);
+        host.converse(1, 0);
+        host.run(Duration::from_millis(20));
+    }
+    // More of them than streams are remembered: the first is forgotten, and the others are what is guessed to come.
+    let count = 40;
+    for _ in 0..count {
+        host.send(0, 1, NEVER, LENGTH);
+    }
+    host.work();
+    let matching = Match { source: FiAddr::UNSPEC, tag: Some(TagMatch { tag: NEVER, ignore: 0 }) };
+    let flags = OpFlags::COMPLETION | OpFlags::MULTI_RECV;
+    let place = host.receive_with(1, matching, 41 * LENGTH, 7, flags);
+    assert_eq!(host.stats(1).1.pulled_bytes, count * LENGTH as u64, "all but the first are here");
+    assert!(!host.has(1, (7, None)), "and wait for it");
+    host.receive(1, FiAddr(2), 5, 1_000, 8);
+    host.send(2, 1, 5, 1_000);
+    let late = host.now() + nanos(Duration::from_millis(10));
+    host.net.borrow_mut().advance(late, |_, _| {});
+    host.progress(1);
+    assert!(host.has(1, (8, None)), "a datagram came");
+    host.work();
+    let whole = host.ended[1].iter().filter(|ended| **ended == (7, None)).count() as u64;
+    assert_eq!(whole, 1 + count);
+    for message in host.memory[place][10..].chunks_exact(LENGTH).take(40) {
+        assert_eq!(message, bytes_of(NEVER, LENGTH));
+    }
 }
 
 #[test]

@@ -279,7 +279,10 @@ impl Core {
         self.rxs[key].foreign = pieces;
         match pulled {
             Ok(()) => {
-                self.rxs[key].received = wanted;
+                let rx = &mut self.rxs[key];
+                rx.received = wanted;
+                // It may wait for others in its buffer: no datagram is to be received there any more.
+                rx.placed_end = wanted;
                 // It asks for nothing more, which ends the send.
                 let control = Control::Cts { message_id, stag: 0, length: 0 };
                 self.peer_mut(peer).queues.control.push_back(control);
