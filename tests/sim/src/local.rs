@@ -140,6 +140,14 @@ impl Memory {
         self.sharing.hosts = hosts;
     }
 
+    /// The endpoint of one name no longer counts another as its neighbour.
+    pub fn revoke(&mut self, name: SocketAddr, of: SocketAddr) {
+        let other = self.ends.iter().position(|end| end.name == of);
+        for end in self.ends.iter_mut().filter(|end| end.name == name) {
+            end.neighbours.iter_mut().filter(|met| Some(met.end) == other).for_each(|met| met.over = true);
+        }
+    }
+
     /// How often the endpoint of that name looked at the exchange.
     pub fn looks(&self, name: SocketAddr) -> u64 {
         self.ends.iter().filter(|end| end.name == name).map(|end| end.looks).sum()
@@ -312,7 +320,8 @@ impl LocalRoute for SimRoute {
         let mut memory = lock(&self.memory);
         let memory = &mut *memory;
         let other = self.other(memory, to);
-        if !memory.ends[other].alive {
+        let counts_us = |end: &End| end.neighbours.iter().any(|met| met.end == self.end && !met.over);
+        if !memory.ends[other].alive || !counts_us(&memory.ends[other]) {
             return Put::Gone;
         }
         let crowded = memory.rng.chance(memory.sharing.crowded);

@@ -314,6 +314,16 @@ fn what_was_read_from_memory_is_no_place_for_datagrams_any_more() {
 }
 
 #[test]
+fn operations_to_a_neighbour_that_counts_us_no_longer_fail_at_once() {
+    let mut host = Host::met(2, sharing());
+    host.net.borrow_mut().memory.lock().expect("one thread").revoke(address(0), address(1));
+    host.deliver(1, 0, 1, 8);
+    host.progress(1);
+    host.progress(1);
+    assert!(host.has(1, (1, Some(Cause::Restarted))), "{:?}", host.ended);
+}
+
+#[test]
 fn a_granted_message_goes_on_at_once() {
     // Its receiver may not read it where it is, so that it has to ask for it, in a queue too short for all of it.
     for room in [64, 4] {

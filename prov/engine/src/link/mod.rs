@@ -314,8 +314,8 @@ impl Core {
     pub(crate) fn begin_end(&mut self, peer: PeerId, cause: Cause) {
         self.neighbours.socket_at = Instant::ZERO;
         match self.neighbours.ending.iter_mut().find(|(other, _)| *other == peer) {
-            // Nobody is bound to its port any more because it closed.
-            Some((_, known)) if *known == Cause::Refused => *known = cause,
+            // That it closed says more than that it is gone, or that nobody is bound to its port.
+            Some((_, known)) if cause == Cause::Closed => *known = cause,
             Some(_) => {}
             None => self.neighbours.ending.push((peer, cause)),
         }

@@ -219,7 +219,12 @@ impl Core {
                 true
             }
             Put::Full if planted(Defect::FullItemLost) => true,
-            Put::Full | Put::Gone => {
+            Put::Gone => {
+                // It has ended its context with us, or itself: which, is known once the socket has been read.
+                self.begin_end(peer, Cause::Restarted);
+                false
+            }
+            Put::Full => {
                 if !self.neighbours.stalled.contains(&peer) {
                     self.neighbours.stalled.push(peer);
                 }
