@@ -26,8 +26,8 @@ pub type Report = fn(remedy: bool, text: &str);
 #[derive(Debug)]
 pub(crate) struct HostLocal {
     local: Local,
-    /// Addresses of this host.
-    addresses: Vec<IpAddr>,
+    /// Addresses of this host, once somebody is to be met.
+    addresses: Option<Vec<IpAddr>>,
     dma: Dma,
     report: Report,
     /// Neighbours that left while something of theirs was read.
@@ -45,10 +45,29 @@ impl HostLocal {
     /// # Errors
     /// What the system says.
     pub(crate) fn open(name: SocketAddr, incarnation: u64, dma: Dma, report: Report) -> io::Result<Self> {
-        let addresses = interfaces::list()?.into_iter().map(|interface| interface.address).collect();
         let local = Local::open(name, incarnation, &Options { dma, ..Options::default() })?;
-        Ok(Self { local, addresses, dma, report, torn: Vec::new(), pieces: Vec::new() })
+        Ok(Self { local, addresses: None, dma, report, torn: Vec::new(), pieces: Vec::new() })
     }
+}
+
+impl HostLocal {
+    /// Puts an item whose payload is in these pieces.
+    #[inline]
+    fn put_pieces(&mut self, to: Neighbour, parcel: &Parcel<'_>, pieces: &[Piece]) -> Put {
+        // SAFETY: slices of an operation that has not completed (the promise of `UserSlice::new`), or of a live block.
+        match unsafe { self.local.put(theirs(to), parcel.kind, parcel.header, pieces) } {
+            rdgram_shm::Put::Done => Put::Done,
+            rdgram_shm::Put::DoneWake => Put::Ring,
+            rdgram_shm::Put::Full => Put::Full,
+            rdgram_shm::Put::Gone => Put::Gone,
+        }
+    }
+}
+
+/// The addresses of this host; none when the system does not tell them.
+fn addresses() -> Vec<IpAddr> {
+    let interfaces = interfaces::list().unwrap_or_default();
+    interfaces.into_iter().map(|interface| interface.address).collect()
 }
 
 fn ours(neighbour: rdgram_shm::Neighbour) -> Neighbour {
@@ -61,7 +80,7 @@ fn theirs(neighbour: Neighbour) -> rdgram_shm::Neighbour {
 
 impl LocalRoute for HostLocal {
     fn meet(&mut self, name: SocketAddr, incarnation: u64) -> Option<Neighbour> {
-        if !self.addresses.contains(&name.ip()) {
+        if !self.addresses.get_or_insert_with(addresses).contains(&name.ip()) {
             return None;
         }
         match self.local.meet(name, incarnation) {
@@ -128,6 +147,10 @@ impl LocalRoute for HostLocal {
 
     #[inline]
     fn put(&mut self, to: Neighbour, parcel: &Parcel<'_>) -> Put {
+        if let [slice] = parcel.payload {
+            let part = slice.part(parcel.offset, parcel.length);
+            return self.put_pieces(to, parcel, &[Piece { address: part.address(), length: part.len() }]);
+        }
         let mut pieces = [Piece { address: core::ptr::null(), length: 0 }; IOV_LIMIT];
         let (mut offset, mut left, mut count) = (parcel.offset, parcel.length, 0);
         for slice in parcel.payload {
@@ -139,13 +162,7 @@ impl LocalRoute for HostLocal {
                 left -= part.len();
             }
         }
-        // SAFETY: slices of an operation that has not completed (the promise of `UserSlice::new`), or of a live block.
-        match unsafe { self.local.put(theirs(to), parcel.kind, parcel.header, &pieces[..count]) } {
-            rdgram_shm::Put::Done => Put::Done,
-            rdgram_shm::Put::DoneWake => Put::Ring,
-            rdgram_shm::Put::Full => Put::Full,
-            rdgram_shm::Put::Gone => Put::Gone,
-        }
+        self.put_pieces(to, parcel, &pieces[..count])
     }
 
     #[inline]

@@ -34,6 +34,8 @@ const EXCHANGE_FIRST: Duration = Duration::from_micros(20);
 const EXCHANGE_LAST: Duration = Duration::from_secs(1);
 /// Time between two looks for strangers and for neighbours that ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The same while there are none: a stranger is one that has been talking to us, so that we meet it ourselves.
+const LOOK_ALONE: Duration = Duration::from_millis(100);
 /// Longest sleep while something is awaited of anybody and neighbours may end.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// How long a waiter sleeps while a neighbour's queue is full: nobody tells when it has room again.
@@ -305,7 +307,8 @@ impl Core {
             }
         }
         let exchange = &mut self.neighbours.exchange_every;
-        self.neighbours.look_at = now + LOOK_EVERY.min(*exchange);
+        let every = if self.neighbours.met == 0 { LOOK_ALONE } else { LOOK_EVERY };
+        self.neighbours.look_at = now + every.min(*exchange);
         *exchange = (*exchange * 2).min(EXCHANGE_LAST);
         self.neighbours.route = Some(route);
     }

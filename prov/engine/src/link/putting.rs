@@ -28,15 +28,16 @@ impl Core {
     ) -> bool {
         const SLOW: OpFlags = OpFlags::FENCE.union(OpFlags::MATCH_COMPLETE).union(OpFlags::DELIVERY_COMPLETE);
         let length = mem::total(op.slices);
-        let entry = &self.peers[peer.0 as usize];
-        let Some(route) = &mut self.neighbours.route else { return false };
-        let too_long = op.slices.len() > IOV_LIMIT
-            || length > route.piece_max().min(self.config.eager_max)
+        let refused = op.slices.len() > IOV_LIMIT
             || (op.flags.contains(OpFlags::INJECT) && length > self.config.inject_max);
-        let waits = !entry.queues.starts.is_empty() || entry.fence_next || !self.config.orders.is_empty();
-        if too_long || waits || op.flags.intersects(SLOW) || !route.is_welcome(to) {
+        let slow = op.flags.intersects(SLOW) || self.stands_in_line(peer);
+        if refused || slow || !self.is_eager_there(to, length as u64) {
             return false;
         }
+        let entry = &self.peers[peer.0 as usize];
+        let Some(route) = self.neighbours.route.as_mut().filter(|route| length <= route.piece_max()) else {
+            return false;
+        };
         let mut header = [0; MessageHeader::MAX];
         let values = MessageHeader { msn: entry.tx_msn, tag: op.tag, data: op.data, message_id: None };
         let (kind, used) = values.write(&mut header);
@@ -60,16 +61,20 @@ impl Core {
 
     /// Puts the first item of a send that nothing stands before, without a place in line. Otherwise gives it one, and says so: false.
     pub(crate) fn put_at_once(&mut self, peer: PeerId, to: Neighbour, key: Key, shared: &mut Shared) -> bool {
-        let entry = self.peer(peer);
-        let waits = !entry.queues.starts.is_empty() || entry.fence_next || !self.config.orders.is_empty();
-        let fenced = self.txs[key].flags.contains(OpFlags::FENCE);
-        let put = !waits && !fenced && self.put_next(peer, to, key);
+        let waits = self.txs[key].flags.contains(OpFlags::FENCE) || self.stands_in_line(peer);
+        let put = !waits && self.put_next(peer, to, key);
         if !put || !self.txs[key].all_sent() {
             self.line_up(key, peer);
         }
         self.report_early(key, shared);
         self.finish_put(shared);
         put
+    }
+
+    /// Whether what is sent to the peer now has to wait for others.
+    fn stands_in_line(&self, peer: PeerId) -> bool {
+        let entry = self.peer(peer);
+        !entry.queues.starts.is_empty() || entry.fence_next || !self.config.orders.is_empty()
     }
 
     /// Whether a message may go through memory before it is asked for.
