@@ -349,6 +349,19 @@ UNUSED static void progress(struct node *node)
     CHECK(result == 0 || result == -FI_EAGAIN || result == -FI_EAVAIL, "fi_cq_read of nothing: %zd", result);
 }
 
+/* As an event loop does it: sleeps on the queue's descriptor, unless trywait says that something is to be read. */
+UNUSED static void sleep_on(struct node *node, int fd)
+{
+    struct fid *fids[] = {&node->cq->fid};
+    int result = fi_trywait(node->fabric, fids, 1);
+    if (result == 0) {
+        struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+        CHECK(poll(&pollfd, 1, 1000 * WAIT_SECONDS) == 1, "the descriptor never fires");
+    } else {
+        RETURNS(-FI_EAGAIN, result);
+    }
+}
+
 /* Repeat a call while it returns -FI_EAGAIN, making progress, with a limit. */
 #define RETRY(node, call)                                                                                    \
     do {                                                                                                     \

@@ -19,17 +19,10 @@ static void by_sread(struct fi_cq_tagged_entry *entry)
 
 static void by_poll(struct fi_cq_tagged_entry *entry)
 {
-    struct fid *fids[] = {&node.cq->fid};
     int fd = -1;
     OK(fi_control(&node.cq->fid, FI_GETWAIT, &fd));
     for (;;) {
-        int result = fi_trywait(node.fabric, fids, 1);
-        if (result == 0) {
-            struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-            CHECK(poll(&pollfd, 1, 1000 * WAIT_SECONDS) == 1, "the descriptor never fires");
-        } else {
-            RETURNS(-FI_EAGAIN, result);
-        }
+        sleep_on(&node, fd);
         ssize_t count = fi_cq_read(node.cq, entry, 1);
         if (count == 1)
             return;

@@ -58,13 +58,7 @@ static void descriptor(void)
         RETRY(&node, fi_tsend(node.ep, &i, sizeof i, NULL, peer.address, i, &context));
         while (done < 2) {
             struct fi_cq_tagged_entry entry;
-            int result = fi_trywait(node.fabric, fids, 1);
-            if (result == 0) {
-                struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-                CHECK(poll(&pollfd, 1, 1000 * WAIT_SECONDS) == 1, "the descriptor never fires");
-            } else {
-                RETURNS(-FI_EAGAIN, result);
-            }
+            sleep_on(&node, fd);
             ssize_t count = fi_cq_read(node.cq, &entry, 1);
             CHECK(count == 1 || count == -FI_EAGAIN, "fi_cq_read: %zd", count);
             if (count == 1)

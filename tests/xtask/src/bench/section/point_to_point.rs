@@ -100,12 +100,8 @@ pub(super) fn stream(session: &mut Session<'_>, site: &Site, buffer: &str, subje
 
 fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Result<String> {
     let sizes = session.plan.latency_sizes.clone();
+    let mut detail = pingpong_by_size(session, site, contender, &sizes)?;
     let seconds = session.plan.imb_seconds.to_string();
-    let limit = limit_of(session, sizes.len());
-    let file = sizes_file(session, &sizes)?;
-    let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "PingPong"];
-    let (mut detail, measured) = pingpong(session, site, contender, limit, &arguments)?;
-    detail += &note_missing(session, site, contender, sizes.len(), measured);
     if session.plan.huge {
         let arguments = ["-time", "2", "-iter", "10,2000", "-mem", "2", "-msglog", "26:26", "PingPong"];
         detail += &pingpong(session, site, contender, 40, &arguments)?.0;
@@ -126,6 +122,21 @@ fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Res
         }
     }
     Ok(detail)
+}
+
+/// PingPong of these sizes: what it measured as text.
+pub(super) fn pingpong_by_size(
+    session: &mut Session<'_>,
+    site: &Site,
+    contender: &Contender,
+    sizes: &[u64],
+) -> Result<String> {
+    let seconds = session.plan.imb_seconds.to_string();
+    let limit = limit_of(session, sizes.len());
+    let file = sizes_file(session, sizes)?;
+    let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "PingPong"];
+    let (detail, measured) = pingpong(session, site, contender, limit, &arguments)?;
+    Ok(detail + &note_missing(session, site, contender, sizes.len(), measured))
 }
 
 /// What it measured as text, and how many sizes.

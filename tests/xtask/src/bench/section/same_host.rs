@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZero;
 use std::thread;
 
-use super::point_to_point::{ITERATIONS, limit_of, note_missing, pingpong};
+use super::point_to_point::{ITERATIONS, pingpong_by_size};
 use super::{MEMCPY, Sites, TCP, TWO, column, imb_run, imb_table, sizes_file};
 use crate::bench::lines;
 use crate::bench::report::Metric;
@@ -92,12 +92,7 @@ fn floors(session: &mut Session<'_>, site: &Site) -> Result<String> {
 
 fn measure(session: &mut Session<'_>, site: &Site, contender: &Contender) -> Result<String> {
     let sizes = session.plan.local_sizes.clone();
-    let seconds = session.plan.imb_seconds.to_string();
-    let limit = limit_of(session, sizes.len());
-    let file = sizes_file(session, &sizes)?;
-    let arguments = ["-time", &seconds, "-iter", ITERATIONS, "-msglen", &file, "PingPong"];
-    let (mut detail, measured) = pingpong(session, site, contender, limit, &arguments)?;
-    detail += &note_missing(session, site, contender, sizes.len(), measured);
+    let mut detail = pingpong_by_size(session, site, contender, &sizes)?;
     for ranks in session.plan.local_ranks.clone() {
         if contender.label == MPICH_OWN && ranks as usize > cores() {
             // Its ranks never give up a processor that another one waits for: a single operation takes time slices.
