@@ -51,6 +51,15 @@ impl HostLocal {
 }
 
 impl HostLocal {
+    /// Whether this host has the address. What addresses it has is read once.
+    fn is_of_this_host(&mut self, address: IpAddr) -> io::Result<bool> {
+        if self.addresses.is_none() {
+            let interfaces = interfaces::list()?;
+            self.addresses = Some(interfaces.into_iter().map(|interface| interface.address).collect());
+        }
+        Ok(self.addresses.as_ref().is_some_and(|addresses| addresses.contains(&address)))
+    }
+
     /// Puts an item whose payload is in these pieces.
     #[inline]
     fn put_pieces(&mut self, to: Neighbour, parcel: &Parcel<'_>, pieces: &[Piece]) -> Put {
@@ -64,12 +73,6 @@ impl HostLocal {
     }
 }
 
-/// The addresses of this host; none when the system does not tell them.
-fn addresses() -> Vec<IpAddr> {
-    let interfaces = interfaces::list().unwrap_or_default();
-    interfaces.into_iter().map(|interface| interface.address).collect()
-}
-
 fn ours(neighbour: rdgram_shm::Neighbour) -> Neighbour {
     Neighbour(neighbour.number())
 }
@@ -80,8 +83,16 @@ fn theirs(neighbour: Neighbour) -> rdgram_shm::Neighbour {
 
 impl LocalRoute for HostLocal {
     fn meet(&mut self, name: SocketAddr, incarnation: u64) -> Option<Neighbour> {
-        if !self.addresses.get_or_insert_with(addresses).contains(&name.ip()) {
-            return None;
+        match self.is_of_this_host(name.ip()) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                let text = format!(
+                    "no shared memory with {name}, whose host is not known: {error}; datagrams are used instead"
+                );
+                (self.report)(true, &text);
+                return None;
+            }
         }
         match self.local.meet(name, incarnation) {
             Ok(neighbour) => Some(ours(neighbour)),

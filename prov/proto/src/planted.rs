@@ -51,8 +51,6 @@ pub enum Defect {
     WriteReportedAtLastPacket,
     /// Engine: answers go on after their region was closed.
     ClosedRegionRead,
-    /// Engine: everything goes through memory before the peer has answered the present context.
-    LinkUnanswered,
     /// Engine: an item that found no room is taken for put.
     FullItemLost,
     /// Engine: a NACK does not count as a refusal.
@@ -91,7 +89,7 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 40] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -115,7 +113,6 @@ impl Defect {
         Self::AtomicOutOfOrder,
         Self::WriteReportedAtLastPacket,
         Self::ClosedRegionRead,
-        Self::LinkUnanswered,
         Self::FullItemLost,
         Self::NackNotCounted,
         Self::BoundsOffByOne,

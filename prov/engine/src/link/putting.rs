@@ -105,8 +105,7 @@ impl Core {
         let Link::Draining(neighbour) = entry.link else { return };
         let Some(context) = entry.context.as_deref() else { return };
         // Until the peer has answered this context, it may know another of ours, whose messages have the same numbers.
-        let answered = !context.needs_syn() || planted(Defect::LinkUnanswered);
-        let in_flight = !answered || context.unacknowledged() > 0;
+        let in_flight = context.needs_syn() || context.unacknowledged() > 0;
         let mut lines = entry.queues.starts.iter().chain(&entry.queues.bulk);
         if in_flight || lines.any(|key| self.is_tied(*key)) {
             return;
