@@ -2,22 +2,27 @@
 //!
 //! Translates, and decides two things: who may be on this host at all (whoever has one of its addresses), and what is said when memory cannot be shared.
 
+use core::time::Duration;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use rdgram_engine::{
-    Arrival, ForeignPiece, IOV_LIMIT, LocalEvent, LocalRoute, LocalStats, Loss, Neighbour, Parcel, PullError,
+    Arrival, ForeignPiece, IOV_LIMIT, Instant, LocalEvent, LocalRoute, LocalStats, Loss, Neighbour, Parcel, PullError,
     Put, UserSlice,
 };
 use rdgram_shm::{Event, Item, Local, Options, Payload, Piece, PieceMut, Pull, Reason, Unmet};
 
-use crate::interfaces;
+use crate::{clock, interfaces};
 
 pub use rdgram_shm::Dma;
 
 /// Longest message that is put rather than pulled by a neighbour that can pull, bytes: two copies through memory that both have at hand cost
 /// less than a system call, an announcement and its answer. The only such limit; measured in decision 0018.
 const PULL_FROM: usize = 8 << 10;
+
+/// So long the number of a process that was seen alive is not another's: the system hands out numbers in turn, 32,768 of them and more, and makes
+/// a few hundred thousand processes a second at the very most.
+const NUMBER_KEPT: Duration = Duration::from_millis(20);
 
 /// Told why a neighbour has to be reached by datagrams, and whether the user can do something about it.
 pub type Report = fn(remedy: bool, text: &str);
@@ -30,6 +35,8 @@ pub(crate) struct HostLocal {
     addresses: Option<Vec<IpAddr>>,
     dma: Dma,
     report: Report,
+    /// When all neighbours' processes were looked at last.
+    looked_at: Instant,
     /// Neighbours that left while something of theirs was read.
     torn: Vec<Neighbour>,
     /// Room for the pieces of a copy.
@@ -46,7 +53,8 @@ impl HostLocal {
     /// What the system says.
     pub(crate) fn open(name: SocketAddr, incarnation: u64, dma: Dma, report: Report) -> io::Result<Self> {
         let local = Local::open(name, incarnation, &Options { dma, ..Options::default() })?;
-        Ok(Self { local, addresses: None, dma, report, torn: Vec::new(), pieces: Vec::new() })
+        let looked_at = Instant::ZERO;
+        Ok(Self { local, addresses: None, dma, report, looked_at, torn: Vec::new(), pieces: Vec::new() })
     }
 }
 
@@ -139,8 +147,15 @@ impl LocalRoute for HostLocal {
         if let Some(neighbour) = self.torn.pop() {
             return Some(Loss::Corrupt(neighbour));
         }
-        let corrupt = self.local.next_corrupt().map(|neighbour| Loss::Corrupt(ours(neighbour)));
-        corrupt.or_else(|| self.local.dead().map(|neighbour| Loss::Died(ours(neighbour))))
+        if let Some(neighbour) = self.local.next_corrupt() {
+            return Some(Loss::Corrupt(ours(neighbour)));
+        }
+        let now = clock::now();
+        let dead = self.local.dead();
+        if dead.is_none() {
+            self.looked_at = now;
+        }
+        dead.map(|neighbour| Loss::Died(ours(neighbour)))
     }
 
     fn piece_max(&self) -> usize {
@@ -217,8 +232,10 @@ impl LocalRoute for HostLocal {
         self.pieces.clear();
         let pieces = into.iter().map(|slice| PieceMut { address: slice.address(), length: slice.len() });
         self.pieces.extend(pieces);
+        let looked_at = self.looked_at;
+        let is_sure = || clock::now().saturating_duration_since(looked_at) < NUMBER_KEPT;
         // SAFETY: slices of a posted receive that has not completed (the promise of `UserSlice::new`).
-        let pulled = unsafe { self.local.pull(theirs(from), remote, &self.pieces) };
+        let pulled = unsafe { self.local.pull(theirs(from), remote, &self.pieces, is_sure) };
         pulled.map_err(|error| match error {
             Pull::Revoked | Pull::Denied(_) => PullError::Refused,
             Pull::Dead => PullError::Dead,

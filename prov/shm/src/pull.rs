@@ -134,7 +134,8 @@ impl Local {
     }
 
     /// Reads the neighbour's memory, `remote` as (address, bytes), into ours: as many bytes as the shorter side has. The neighbour keeps
-    /// that memory as it is until it is told, or leaves us.
+    /// that memory as it is until it is told, or leaves us. `is_sure` is asked afterwards: whether the last [look](Self::dead) at its
+    /// process is so recent that its number cannot have become another's; else the process is looked at once more, a system call.
     ///
     /// # Errors
     /// See [`Pull`].
@@ -146,6 +147,7 @@ impl Local {
         from: Neighbour,
         remote: &[(u64, u64)],
         into: &[PieceMut],
+        is_sure: impl FnOnce() -> bool,
     ) -> Result<(), Pull> {
         let Some(entry) = self.entries.get(from.index()) else { return Err(Pull::Revoked) };
         let Phase::Up(link) = &entry.phase else { return Err(Pull::Revoked) };
@@ -158,7 +160,7 @@ impl Local {
         // SAFETY: the caller's promise.
         let result = unsafe { self.vectors.read(pid, remote, into) };
         // The number is its own as long as it lives: if it still does, it was read and no other.
-        if !entry.process.lives() {
+        if !is_sure() && !entry.process.lives() {
             return Err(Pull::Dead);
         }
         // Read before, looked at after: what a revoked word says about the bytes is known then.

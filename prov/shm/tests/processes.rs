@@ -205,7 +205,7 @@ fn memory_of_another_process_is_read_until_it_dies() {
     let mut pull = |side: &mut Side| {
         let piece = [PieceMut::new(&mut into)];
         // SAFETY: a piece of a live vector.
-        unsafe { side.local.pull(from, &[(address, 1 << 20)], &piece) }
+        unsafe { side.local.pull(from, &[(address, 1 << 20)], &piece, || false) }
     };
     assert_eq!(pull(&mut side), Ok(()));
     assert_eq!(side.local.dead(), None);

@@ -38,7 +38,7 @@ fn pull(
         .collect();
     let from = side.to();
     // SAFETY: pieces of `into`, which is borrowed exclusively.
-    unsafe { side.local.pull(from, &remote, &into) }
+    unsafe { side.local.pull(from, &remote, &into, || false) }
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn memory_that_is_not_there_is_denied() {
     let mut into = [0; 64];
     let piece = [PieceMut::new(&mut into)];
     // SAFETY: a piece of a live array.
-    let pulled = unsafe { a.local.pull(from, &[(8, 64)], &piece) };
+    let pulled = unsafe { a.local.pull(from, &[(8, 64)], &piece, || false) };
     assert_eq!(pulled, Err(Pull::Denied(libc::EFAULT)));
 }
 

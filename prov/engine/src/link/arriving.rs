@@ -32,11 +32,12 @@ impl Core {
             }
         }
         let came = self.neighbours.met > 0 && self.take_items(shared) > 0;
-        if !self.neighbours.pulls.is_empty() {
-            self.run_pulls(shared);
-        }
+        // Before the pulls: they rely on a recent look at the processes.
         if now >= self.neighbours.look_at {
             self.look_around(now);
+        }
+        if !self.neighbours.pulls.is_empty() {
+            self.run_pulls(shared);
         }
         self.tell_room();
         while let Some(peer) = self.neighbours.stalled.pop() {
