@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdgram_engine::{CntrId, Instant, Sleep};
-use rdgram_host::clock;
 use rdgram_host::runqueue::{Waited, waited};
 use rdgram_host::wait::WaitSet;
 
@@ -123,7 +122,7 @@ impl State {
             self.idle.end();
             return None;
         }
-        let now = clock::now();
+        let now = self.engine.progressed_at();
         if !self.idle.is_over(now, waited) { None } else { self.nap(now) }
     }
 

@@ -98,6 +98,7 @@ pub(crate) struct Shared {
     avs: Table<AddressVector>,
     mrs: MrTable,
     notices: Vec<Notice>,
+    pub(crate) progressed_at: Instant,
 }
 
 /// Notices kept for a face that does not ask for them.
@@ -182,6 +183,7 @@ impl<D: Datapath> Domain<D> {
             avs: Table(Vec::new()),
             mrs: MrTable::default(),
             notices: Vec::new(),
+            progressed_at: Instant::ZERO,
         };
         Self { shared, endpoints: Table(Vec::new()), holding: false, progressed: 0 }
     }
@@ -576,6 +578,12 @@ impl<D: Datapath> Domain<D> {
             }
         }
         worked
+    }
+
+    /// When progress was made last, of an endpoint.
+    #[inline]
+    pub fn progressed_at(&self) -> Instant {
+        self.shared.progressed_at
     }
 
     /// What the user should be told although nothing failed. To be asked after progress.

@@ -16,6 +16,7 @@ impl<D: Datapath> Endpoint<D> {
         self.core.burst = 0;
         self.core.held_bytes = 0;
         let now = self.datapath.now();
+        shared.progressed_at = now;
         self.core.poll_gap.on_poll(now);
         let at = self.core.moment(now);
         for due in [self.core.watch.arm(now), self.core.warmth.arm(now)].into_iter().flatten() {

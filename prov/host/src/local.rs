@@ -7,8 +7,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use rdgram_engine::{
-    Arrival, ForeignPiece, IOV_LIMIT, Instant, LocalEvent, LocalRoute, LocalStats, Loss, Neighbour, Parcel, PullError,
-    Put, UserSlice,
+    Arrival, ForeignPiece, IOV_LIMIT, Instant, LocalEvent, LocalRoute, LocalStats, Loss, Neighbour, Parcel,
+    PullError, Put, UserSlice,
 };
 use rdgram_shm::{Event, Item, Local, Options, Payload, Piece, PieceMut, Pull, Reason, Unmet};
 

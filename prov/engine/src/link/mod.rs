@@ -40,8 +40,10 @@ const LOOK_ALONE: Duration = Duration::from_millis(100);
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// How long a waiter sleeps while a neighbour's queue is full: nobody tells when it has room again.
 const FULL_RETRY: Duration = Duration::from_micros(200);
-/// The socket is looked at no more often than this while only neighbours talk: the bound within which a first packet is noticed.
+/// The socket is looked at no more often than this while only neighbours talk: the bound within which a packet is noticed after a silence.
 const SOCKET_EVERY: Duration = Duration::from_micros(20);
+/// The same as long as no peer is known that is reached by datagrams only.
+const SOCKET_ALONE: Duration = Duration::from_micros(100);
 /// After a datagram the socket is looked at in every progress call for so long.
 const SOCKET_BUSY: Duration = Duration::from_millis(1);
 /// Longest message that goes through memory before it is asked for, bytes, whatever both sides prefer: what a receiver can be made to keep.
@@ -103,6 +105,8 @@ pub(crate) struct Neighbours {
     taken_max: usize,
     /// Neighbours met and not left.
     met: usize,
+    /// Some peer cannot be reached through memory.
+    strangers: bool,
     asleep: bool,
     unwelcome: bool,
     look_at: Instant,
@@ -191,7 +195,7 @@ impl Neighbours {
     #[inline]
     pub(crate) fn note_socket(&mut self, now: Instant, busy: bool) {
         if self.met > 0 {
-            self.socket_at = now + SOCKET_EVERY;
+            self.socket_at = now + if self.strangers { SOCKET_EVERY } else { SOCKET_ALONE };
             if busy {
                 self.socket_busy_until = now + SOCKET_BUSY;
             }
@@ -257,7 +261,10 @@ impl Core {
                 self.neighbours.exchange_every = EXCHANGE_FIRST;
                 Link::Meeting(neighbour)
             }
-            None => Link::Absent,
+            None => {
+                self.neighbours.strangers = true;
+                Link::Absent
+            }
         };
     }
 
@@ -274,6 +281,7 @@ impl Core {
             LocalEvent::Absent(neighbour) => {
                 if let Some(peer) = self.neighbours.peer(neighbour) {
                     self.neighbours.forget(neighbour);
+                    self.neighbours.strangers = true;
                     self.peer_mut(peer).link = Link::Absent;
                 }
             }
