@@ -263,7 +263,11 @@ impl Core {
             route_mtu: PROVISIONAL_MTU,
             ipv6: entry.destination().is_ipv6(),
         };
-        entry.context = Some(Box::new(Context::new(&self.config.transport, local, now)));
+        let mut context = Context::new(&self.config.transport, local, now);
+        if entry.ended.is_some() {
+            context.forgo_grace(now);
+        }
+        entry.context = Some(Box::new(context));
     }
 
     /// Tells contexts made since the last call what their route carries. A context may be made while the datapath is lent to a received batch,

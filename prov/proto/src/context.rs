@@ -177,6 +177,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
     }
 
+    /// The peer was heard in an earlier context: a closed port means that it has ended, not that it is yet to come ([`Config::connect_grace`]).
+    pub fn forgo_grace(&mut self, now: Instant) {
+        self.liveness.forgo_grace(now);
+    }
+
     /// Our side.
     pub const fn local(&self) -> &Local {
         &self.local

@@ -66,6 +66,11 @@ impl Liveness {
         }
     }
 
+    /// The peer was heard in an earlier context: that its port is closed means that it has ended, not that it is yet to come.
+    pub(crate) fn forgo_grace(&mut self, now: Instant) {
+        self.believed_from = now;
+    }
+
     /// What is known, when the peer was heard and nothing speaks against it: no report, no silence, no question without an answer.
     pub(crate) fn rest(&self) -> Option<Rest> {
         let doubt = self.port.is_some() || self.host.is_some() || self.silence() != Duration::ZERO;

@@ -363,6 +363,16 @@ fn what_a_neighbour_put_before_it_ended_is_received_before_its_operations_fail()
 }
 
 #[test]
+fn an_operation_begun_after_its_peer_has_died_fails_as_soon_as_one_begun_before() {
+    let mut host = Host::met(2, sharing());
+    host.processes[1] = None;
+    host.run(Duration::from_millis(100));
+    host.send(0, 1, 1, 8);
+    host.run(Duration::from_millis(90));
+    assert_eq!(host.ended[0], [(1, Some(Cause::Refused))]);
+}
+
+#[test]
 fn a_neighbour_that_puts_nonsense_loses_its_own_route_only() {
     let nonsense: [(u8, &[u8]); 6] =
         [(0, &[]), (1, &[]), (1, &[0xff; 40]), (2, &[1; 60]), (0x13, &[0; 5]), (0x7f, &[0; 96])];
