@@ -205,6 +205,7 @@ local x = {
     cut = ProtoExpert.new("rdgram.cut", "The capture does not hold all of it", expert.group.UNDECODED, expert.severity.NOTE),
     again = ProtoExpert.new("rdgram.retransmission", "Retransmission", expert.group.SEQUENCE, expert.severity.NOTE),
     reset = ProtoExpert.new("rdgram.reset.seen", "Reset", expert.group.SEQUENCE, expert.severity.WARN),
+    iwarp = ProtoExpert.new("rdgram.iwarp.failed", "Wireshark's own DDP/RDMAP dissector does not read it", expert.group.UNDECODED, expert.severity.NOTE),
     refused = ProtoExpert.new("rdgram.refused", "Refused", expert.group.SEQUENCE, expert.severity.NOTE),
 }
 for _, info in pairs(x) do
@@ -212,9 +213,9 @@ for _, info in pairs(x) do
 end
 
 rdgram.prefs.integrity = Pref.bool("Check the integrity field", true, "Compute the CRC32C of every datagram")
-rdgram.prefs.iwarp = Pref.enum("Segments shown by Wireshark's own DDP/RDMAP dissector too", 1,
+rdgram.prefs.iwarp = Pref.enum("Segments, by opcode, that Wireshark's own DDP/RDMAP dissector shows too", 1,
     "It knows the opcodes of RFC 5040 and RFC 7306; of rdgram's own it can show the DDP header",
-    { { 1, "none", 0 }, { 2, "those with standard opcodes", 1 }, { 3, "all", 2 } })
+    { { 1, "none", 0 }, { 2, "standard", 1 }, { 3, "all", 2 } })
 
 local iwarp = Dissector.get("iwarp_ddp_rdmap")
 
@@ -419,6 +420,7 @@ local function extended_request(tree, tvb, at, stop, ddp)
         if fault then return nil, fault end
         add_flags(tree, f["read.flags"], tvb(at + 1, 1), { f["read.flags.part"] })
         add_layout(tree, tvb, at, READ)
+        ddp.bare = true
         return 48, string.format("READ id %d of %s bytes, key %s", tvb(at + 4, 4):uint(),
             tostring(tvb(at + 40, 8):uint64()), hex(tvb(at + 24, 8):uint64()))
     elseif kind == 2 then
@@ -577,10 +579,14 @@ local function ddp_header(tree, tvb, at, stop, ddp)
 end
 
 -- The segment once more, by the dissector that comes with Wireshark: what it can read is what the RFCs say.
+-- Not a Send: it has the payload dissected by guesses (RPC over RDMA), which take short ones for malformed. Nor a Terminate that announces headers, which
+-- may be missing.
 local function show_iwarp(item, tvb, pinfo, at, stop, opcode)
     local wanted = rdgram.prefs.iwarp
+    if opcode == 0x3 or (opcode == 0x7 and tvb(at + UNTAGGED_LENGTH + 2, 1):bitfield(0, 3) ~= 0) then return end
     if iwarp and stop <= tvb:captured_len() and (wanted == 2 or (wanted == 1 and opcode < 0xC)) then
-        iwarp:call(tvb(at, stop - at):tvb(), pinfo, item)
+        -- Should a version of it throw, the rest of the packet is not lost for that.
+        if not pcall(iwarp.call, iwarp, tvb(at, stop - at):tvb(), pinfo, item) then item:add_proto_expert_info(x.iwarp) end
     end
 end
 
@@ -606,7 +612,7 @@ local function segment(tree, tvb, pinfo, at, stop)
     end
     text = OPCODES[ddp.opcode] .. " " .. text .. (ddp.last and ddp.opcode < 0xD and " last" or "")
     item:append_text(": " .. text)
-    if PAYLOAD[ddp.opcode] then
+    if PAYLOAD[ddp.opcode] and not ddp.bare then
         local seen = math.min(stop, tvb:captured_len()) - start
         if seen > 0 then item:add(f["payload"], tvb(start, seen)) end
         item:add(f["payload.length"], payload):set_generated()
@@ -816,8 +822,10 @@ local function datagram(tree, tvb, pinfo, at, stop)
     add_layout(item, tvb, at, HEADER)
     local integrity = item:add(f["integrity"], tvb(at + 36, 4))
     if first:bitfield(0, 4) ~= VERSION and llp.kind ~= RESET then
-        item:add_proto_expert_info(x.version)
-        return string.format("version %d", first:bitfield(0, 4))
+        local text = string.format("version %d", first:bitfield(0, 4))
+        -- All of a train are of one sender: behind a datagram of ours it is the length that is wrong.
+        if at == 0 then item:add_proto_expert_info(x.version) else report(item, "LLP " .. text .. " inside a train") end
+        return text
     end
     local covered, text
     fault = header_fault(tvb, at, llp)
@@ -890,7 +898,8 @@ local function recognise(tvb, pinfo, tree)
     repeat
         local length = plausible(tvb, at, stop)
         -- A capture that keeps only the beginning of packets shows the first headers of a train.
-        if not length and not (at > 0 and at + LLP_LENGTH > tvb:captured_len()) then return false end
+        local cut = tvb:captured_len() < stop and at + LLP_LENGTH > tvb:captured_len()
+        if not length and not (at > 0 and cut) then return false end
         at = length and at + length or stop
     until at >= stop
     -- From here on damaged packets between the two are shown as such.

@@ -81,6 +81,13 @@ pub(crate) const IPROUTE: Need =
 pub(crate) const NFTABLES: Need =
     Need { package: "nftables", reason: "loses datagrams on purpose", present: Present::Program("nft") };
 
+/// Captures and dissects packets.
+pub(crate) const TSHARK: Need = Need {
+    package: "tshark",
+    reason: "captures packets, and shows them by the dissector of the wire protocol",
+    present: Present::Program("tshark"),
+};
+
 impl Need {
     fn is_present(&self, layout: &Layout) -> bool {
         match self.present {

@@ -3,6 +3,7 @@
 
 mod bench;
 mod capi;
+mod capture;
 mod fabric;
 mod fabtests;
 mod hosts;
@@ -67,6 +68,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
+    Stage { name: "capture", about: "the Wireshark dissector: real and hostile packets", run: capture::run },
     Stage {
         name: "fabtests",
         about: "libfabric's own test suite, found by FABTESTS_BIN",
