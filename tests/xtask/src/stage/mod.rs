@@ -53,7 +53,7 @@ struct Stage {
 const STAGES: &[Stage] = &[
     Stage { name: "format", about: "rustfmt", run: rust::format },
     Stage { name: "clippy", about: "clippy, warnings are errors", run: rust::clippy },
-    Stage { name: "docs", about: "rustdoc, warnings are errors", run: rust::docs },
+    Stage { name: "docs", about: "rustdoc and the man page, warnings are errors", run: rust::docs },
     Stage { name: "unit", about: "unit and property tests of every crate", run: rust::unit },
     Stage { name: "sim", about: "the simulator: seeds and planted bugs", run: rust::simulator },
     Stage { name: "models", about: "model checking of the locks and of the shared ring", run: rust::models },
