@@ -34,6 +34,8 @@ mod guard;
 mod idle;
 mod info;
 mod log;
+#[cfg(test)]
+mod manual;
 mod mr;
 mod msg;
 mod notice;

@@ -18,6 +18,9 @@ const LOCAL_WARNINGS_MAX: usize = 4;
 /// Datagrams dropped for want of room until the user is told. Fewer cost nothing that anybody would notice.
 const DROPPED_MIN: u32 = 100;
 
+/// The counter that the socket keeps, not the engine.
+pub(crate) const DROPPED_COUNTER: &str = "rx_dropped";
+
 /// Tells of what the engine noticed.
 pub(crate) fn tell(notice: &Notice) {
     let text = words(notice, settings().peer_timeout.as_secs());
@@ -71,7 +74,7 @@ pub(crate) fn tell_end(engine: &Engine, id: EpId) {
 fn print_counters(engine: &Engine, id: EpId, datapath: &HostDatapath) {
     let name = datapath.local_address();
     let stats = engine.ep_stats(id);
-    let dropped = ("rx_dropped", datapath.dropped().into());
+    let dropped = (DROPPED_COUNTER, datapath.dropped().into());
     let mut text = String::new();
     let local = engine.ep_local_stats(id).rows();
     for (counter, value) in stats.rows().into_iter().chain(local).chain([dropped]) {

@@ -426,6 +426,15 @@ fn parse(source: impl Fn(&CStr) -> Option<String>) -> (Settings, Vec<String>) {
     (settings, complaints)
 }
 
+/// Of every parameter: its variable, what it takes, its default.
+#[cfg(test)]
+pub(crate) fn described() -> impl Iterator<Item = (String, &'static str, String)> {
+    let defaults = Settings::default();
+    PARAMETERS
+        .iter()
+        .map(move |parameter| (variable(parameter.name), parameter.accepts, (parameter.default)(&defaults)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ mod command;
 mod cross;
 mod demo;
 mod layout;
+mod manual;
 mod mpi;
 mod netns;
 mod packages;
@@ -50,6 +51,8 @@ enum Task {
     Bench(bench::Options),
     /// Two hosts on this machine, as network namespaces (needs root).
     Netns(netns::Options),
+    /// Make the man page fi_rdgram(7).
+    Man(manual::Options),
     /// Regenerate the checked-in libfabric bindings, or check that they are current.
     Bindings(bindings::Options),
 }
@@ -72,6 +75,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Mpi(options) => mpi::run(&layout, &options),
         Task::Bench(options) => bench::run(&layout, &options),
         Task::Netns(options) => netns::run(&layout, &options),
+        Task::Man(options) => manual::run(&layout, &options),
         Task::Bindings(options) => bindings::run(&layout, &options),
     }
 }

@@ -81,6 +81,23 @@ pub(crate) const IPROUTE: Need =
 pub(crate) const NFTABLES: Need =
     Need { package: "nftables", reason: "loses datagrams on purpose", present: Present::Program("nft") };
 
+/// Captures and dissects packets.
+pub(crate) const TSHARK: Need = Need {
+    package: "tshark",
+    reason: "captures packets, and shows them by the dissector of the wire protocol",
+    present: Present::Program("tshark"),
+};
+
+/// Makes a man page of the manual.
+pub(crate) const GO_MD2MAN: Need = Need {
+    package: "go-md2man",
+    reason: "makes a man page of the manual",
+    present: Present::Program("go-md2man"),
+};
+/// Typesets it.
+pub(crate) const GROFF: Need =
+    Need { package: "groff-base", reason: "typesets the man page", present: Present::Program("groff") };
+
 impl Need {
     fn is_present(&self, layout: &Layout) -> bool {
         match self.present {

@@ -66,7 +66,8 @@ fn sources(layout: &Layout) -> Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
-fn compile(layout: &Layout, source: &Path, name: &str) -> Result<PathBuf> {
+/// One program.
+pub(super) fn compile(layout: &Layout, source: &Path, name: &str) -> Result<PathBuf> {
     let dir = layout.program_dir("capi");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let program = dir.join(name);

@@ -3,6 +3,7 @@
 
 mod bench;
 mod capi;
+mod capture;
 mod fabric;
 mod fabtests;
 mod hosts;
@@ -52,7 +53,7 @@ struct Stage {
 const STAGES: &[Stage] = &[
     Stage { name: "format", about: "rustfmt", run: rust::format },
     Stage { name: "clippy", about: "clippy, warnings are errors", run: rust::clippy },
-    Stage { name: "docs", about: "rustdoc, warnings are errors", run: rust::docs },
+    Stage { name: "docs", about: "rustdoc and the man page, warnings are errors", run: rust::docs },
     Stage { name: "unit", about: "unit and property tests of every crate", run: rust::unit },
     Stage { name: "sim", about: "the simulator: seeds and planted bugs", run: rust::simulator },
     Stage { name: "models", about: "model checking of the locks and of the shared ring", run: rust::models },
@@ -67,6 +68,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
+    Stage { name: "capture", about: "the Wireshark dissector: real and hostile packets", run: capture::run },
     Stage {
         name: "fabtests",
         about: "libfabric's own test suite, found by FABTESTS_BIN",

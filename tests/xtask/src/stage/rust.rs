@@ -10,6 +10,7 @@ use crate::bindings as generator;
 use crate::command::Job;
 use crate::cross;
 use crate::layout::Layout;
+use crate::manual;
 use crate::packages;
 use crate::tally::{Tally, skip};
 
@@ -41,11 +42,12 @@ pub(super) fn clippy(context: &mut Context<'_>, tally: &mut Tally) {
     tally.check("cargo clippy", || quietly(cargo(context.layout, &args, 20)));
 }
 
-/// rustdoc.
+/// rustdoc, and the man page.
 pub(super) fn docs(context: &mut Context<'_>, tally: &mut Tally) {
     let args = ["doc", "--workspace", "--no-deps", "--document-private-items"];
     let job = cargo(context.layout, &args, 20).env("RUSTDOCFLAGS", "-D warnings");
     tally.check("cargo doc", || quietly(job));
+    tally.check("man page", || manual::check(context.layout));
 }
 
 /// Unit and property tests. The simulator has a stage of its own.
