@@ -5,5 +5,8 @@ fn main() {
     // libfabric closes the library from a destructor, when threads may still have destructors of ours to run.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // Every symbol must be found at link time: libfabric loads with RTLD_NOW, and 1.17 keeps quiet about a failure.
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
+    // A sanitizer's are in the program.
+    if std::env::var_os("CARGO_CFG_SANITIZE").is_none() {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
+    }
 }

@@ -21,6 +21,7 @@ mod stacks;
 mod stage;
 mod suite;
 mod tally;
+mod tsan;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Task {
     Netns(netns::Options),
     /// Make the man page fi_rdgram(7).
     Man(manual::Options),
+    /// Run the programs with many threads under ThreadSanitizer (needs a nightly compiler).
+    Tsan,
     /// Regenerate the checked-in libfabric bindings, or check that they are current.
     Bindings(bindings::Options),
 }
@@ -76,6 +79,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Bench(options) => bench::run(&layout, &options),
         Task::Netns(options) => netns::run(&layout, &options),
         Task::Man(options) => manual::run(&layout, &options),
+        Task::Tsan => tsan::run(&layout),
         Task::Bindings(options) => bindings::run(&layout, &options),
     }
 }
