@@ -53,7 +53,8 @@ impl Bench {
         seconds: u64,
     ) -> Launch<'a> {
         let limit = Duration::from_secs(seconds);
-        Launch { mpi: &self.mpi, provider: &self.provider, place, ranks, program, limit, route: None }
+        let (mpi, provider) = (&self.mpi, &self.provider);
+        Launch { mpi, provider, place, ranks, program, limit, route: None, launcher: &[] }
     }
 
     /// A suite on one host.
