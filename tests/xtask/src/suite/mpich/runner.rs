@@ -110,7 +110,8 @@ impl Runner<'_> {
 
     fn start(&self, test: &Test, launch: &Launch<'_>) -> Result<Finished> {
         let layout = self.setting.layout;
-        let label = format!("{} over {}", test.name, self.name());
+        // Not the whole line: the label names a file.
+        let label = format!("{}/{} {} ranks over {}", test.dir, test.program, test.ranks, self.name());
         let job = match self.hosts {
             Some(hosts) => launch.wrapped(layout, hosts.job(layout, label))?,
             None => launch.job(layout, label)?,
