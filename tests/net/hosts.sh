@@ -12,6 +12,7 @@
 #                   without it veth carries a whole train of datagrams as one packet, and it is lost whole
 #
 # The command finds:
+#   RDGRAM_NET                            the namespace of the bridge, in which it runs
 #   RDGRAM_NET_A, RDGRAM_NET_B            the hosts' namespaces, for `ip netns exec`
 #   RDGRAM_NET_ADDRESS_A, ..._ADDRESS_B   their addresses
 #   RDGRAM_NET_ADDRESS                    the address of the bridge, where the command itself runs
@@ -160,7 +161,7 @@ run() {
     printf '%s\n' "$address_a" "$address_b" >"$scratch/hosts"
     printf '#!/bin/sh\nexec %q launch "$@"\n' "$(realpath "$0")" >"$scratch/launch"
     chmod +x "$scratch/launch"
-    RDGRAM_NET_A=$id-a RDGRAM_NET_B=$id-b \
+    RDGRAM_NET=$id-bridge RDGRAM_NET_A=$id-a RDGRAM_NET_B=$id-b \
         RDGRAM_NET_ADDRESS_A=$address_a RDGRAM_NET_ADDRESS_B=$address_b RDGRAM_NET_ADDRESS=$address_bridge \
         HYDRA_LAUNCHER=ssh HYDRA_LAUNCHER_EXEC=$scratch/launch HYDRA_HOST_FILE=$scratch/hosts HYDRA_IFACE=bridge \
         ip netns exec "$id-bridge" "$@" &

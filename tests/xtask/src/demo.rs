@@ -64,6 +64,7 @@ fn measure(layout: &Layout, mpi: &Mpi, provider: &Provider, times: &mut Times) -
         program: &program,
         limit: Duration::from_secs(300),
         route: None,
+        launcher: &[],
     };
     let output = launch
         .job(layout, format!("IMB over {}", provider.name))?

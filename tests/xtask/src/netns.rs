@@ -2,7 +2,8 @@
 //! The script does the work and cleans up; this file only calls it.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -97,6 +98,62 @@ pub(crate) fn dropped(output: &str) -> u64 {
             line.strip_prefix("hosts.sh: dropped ")?.split_whitespace().next()?.parse::<u64>().ok()
         })
         .sum()
+}
+
+/// Hosts that stay while this value lives, for very many runs.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    script: Child,
+    /// The hosts are taken down when this is closed, also by our own end.
+    standing: Option<ChildStdin>,
+    variables: Vec<(String, OsString)>,
+    bridge: OsString,
+}
+
+/// The script's command: says what it finds, and stays. Bash gives a background child no standard input.
+const STAY: &str = r#"exec 3<&0; exec "$0" run -- sh -c 'env; echo; exec cat <&3'"#;
+
+impl Hosts {
+    /// Make them.
+    pub(crate) fn stand(layout: &Layout) -> Result<Self> {
+        let mut script = Command::new("bash")
+            .args(["-c", STAY])
+            .arg(layout.root.join("tests/net/hosts.sh"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run tests/net/hosts.sh")?;
+        let standing = script.stdin.take();
+        let mut hosts = Self { script, standing, variables: Vec::new(), bridge: OsString::new() };
+        let said = hosts.script.stdout.take().context("the script has no output")?;
+        for line in BufReader::new(said).lines() {
+            let line = line.context("cannot read what the script says")?;
+            let Some((name, value)) = line.split_once('=') else { break };
+            if name == "RDGRAM_NET" {
+                hosts.bridge = value.into();
+            }
+            if name.starts_with("RDGRAM_NET_") || name.starts_with("HYDRA_") || name == "PATH" {
+                hosts.variables.push((name.to_owned(), value.into()));
+            }
+        }
+        if hosts.bridge.is_empty() {
+            bail!("tests/net/hosts.sh made no hosts");
+        }
+        Ok(hosts)
+    }
+
+    /// The beginning of a job between them; the command is to follow as arguments.
+    pub(crate) fn job(&self, layout: &Layout, label: impl Into<String>) -> Job {
+        Job::new(layout, label, "ip").envs(&self.variables).args(["netns", "exec"]).arg(&self.bridge)
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        self.standing = None;
+        // There is nobody to tell; the next `netns clean` would find what is left.
+        let _ = self.script.wait();
+    }
 }
 
 /// Call the script in the foreground.

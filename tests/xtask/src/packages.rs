@@ -44,6 +44,18 @@ pub(crate) const LIBC_HEADERS: Need = Need {
     reason: "headers for the test programs",
     present: Present::File("/usr/include/stdio.h"),
 };
+/// What builds the test suite of MPICH.
+pub(crate) const MAKE: Need =
+    Need { package: "make", reason: "builds the test suite of MPICH", present: Present::Program("make") };
+/// What unpacks it.
+pub(crate) const XZ: Need =
+    Need { package: "xz-utils", reason: "unpacks Debian's sources", present: Present::Program("xz") };
+/// What its signature is checked with.
+pub(crate) const DEBIAN_KEYRING: Need = Need {
+    package: "debian-archive-keyring",
+    reason: "checks the signatures of Debian's sources",
+    present: Present::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+};
 /// Python with virtual environments.
 pub(crate) const VENV: Need = Need {
     package: "python3-venv",

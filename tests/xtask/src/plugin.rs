@@ -21,8 +21,9 @@ pub(crate) fn build(layout: &Layout) -> Result<PathBuf> {
     let dir = layout.plugin_dir();
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let installed = dir.join("librdgram-fi.so");
-    // Renamed into place: a process that has the old library mapped keeps its old file.
-    let staged = dir.join(".librdgram-fi.so.new");
+    // Renamed into place: a process that has the old library mapped keeps its old file. Another run of this tool
+    // may do the same at the same time.
+    let staged = dir.join(format!(".librdgram-fi.so.{}", std::process::id()));
     fs::copy(&built, &staged).with_context(|| format!("cannot copy {}", built.display()))?;
     fs::rename(&staged, &installed).with_context(|| format!("cannot replace {}", installed.display()))?;
     Ok(dir)

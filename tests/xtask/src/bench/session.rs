@@ -261,6 +261,7 @@ impl<'a> Session<'a> {
             program: run.program,
             limit: self.limit(run.seconds),
             route: None,
+            launcher: &[],
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::library::{Family, Mpi};
-use super::proof::proof;
+use super::proof::{proof, taken};
 use super::provider::{Place, Provider};
 use super::route::Route;
 use crate::command::Job;
@@ -37,6 +37,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) limit: Duration,
     /// How ranks of one host reach each other; as it comes when that is not said.
     pub(crate) route: Option<&'static Route>,
+    /// More arguments of the launcher.
+    pub(crate) launcher: &'a [String],
 }
 
 impl Launch<'_> {
@@ -68,10 +70,15 @@ impl Launch<'_> {
         proof(self.mpi.family, output, self.provider)
     }
 
+    /// The same of a run that may have ended before it said anything.
+    pub(crate) fn taken(&self, output: &str) -> Result<Option<String>> {
+        taken(self.mpi.family, output, self.provider)
+    }
+
     fn start(&self, layout: &Layout, job: Job) -> Result<Job> {
         let dir = layout.run_dir();
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let mut job = job.args(self.arguments()).arg(self.program).dir(&dir).stall(STALL);
+        let mut job = job.args(self.arguments()).args(self.launcher).arg(self.program).dir(&dir).stall(STALL);
         if let Some(lib) = self.mpi.lib() {
             job = job.env("LD_LIBRARY_PATH", lib);
         }

@@ -5,7 +5,7 @@ pub(crate) mod launch;
 pub(crate) mod library;
 mod proof;
 pub(crate) mod provider;
-mod route;
+pub(crate) mod route;
 
 use std::env;
 use std::ffi::OsString;
@@ -32,8 +32,9 @@ pub(crate) struct Options {
     /// The libfabric provider to run over.
     #[arg(long, default_value = RDGRAM)]
     pub(crate) provider: String,
-    /// The MPI: mpich-5.0.2, another one of the README's table, or `all`; may be given several times.
-    #[arg(long = "mpi", default_value = MPICH)]
+    /// The MPI: mpich-5.0.2, which is the default, another one of the README's table, or `all`; may be given several times.
+    /// MPICH's test suite is run with mpich-4.3.2 unless this is said.
+    #[arg(long = "mpi")]
     pub(crate) mpis: Vec<String>,
     /// Run this suite of tests instead of a program; may be given several times.
     #[arg(long = "suite", conflicts_with = "program")]
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// End a run after this many seconds.
     #[arg(long, default_value_t = 3600)]
     pub(crate) seconds: u64,
+    /// What is chosen of MPICH's test suite.
+    #[command(flatten)]
+    pub(crate) mpich: suite::mpich::Selection,
     /// The program and its arguments.
     #[arg(last = true)]
     program: Vec<OsString>,
@@ -76,7 +80,11 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     let Some((program, arguments)) = options.program.split_first() else {
         bail!("neither a program nor a suite given: see `cargo xtask mpi --help`")
     };
-    let [name] = options.mpis.as_slice() else { bail!("a program is run with one MPI") };
+    let name = match options.mpis.as_slice() {
+        [] => MPICH,
+        [name] => name,
+        _ => bail!("a program is run with one MPI"),
+    };
     let mpi = Mpi::prepare(layout, name)?;
     let provider = Provider::prepare(layout, &options.provider)?;
     let launch = Launch {
@@ -87,6 +95,7 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
         program: Path::new(program),
         limit: Duration::from_secs(options.seconds),
         route: None,
+        launcher: &[],
     };
     let limit = Duration::from_secs(options.seconds);
     // A program of the user's may be silent for as long as it likes.

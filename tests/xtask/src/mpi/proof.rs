@@ -14,8 +14,16 @@ const OPENMPI_5_LINE: &str = "mtl:ofi:provider: ";
 /// The same of Open MPI 4, which in the line that Open MPI 5 has names the interface.
 const OPENMPI_4_LINE: &str = "mtl:ofi:prov: ";
 
-/// What says that a run of this family used `provider`. Every line that names a provider has to name this one: spawned jobs print theirs as well.
+/// What says that a run of this family used `provider`.
 pub(crate) fn proof(family: Family, output: &str, provider: &Provider) -> Result<String> {
+    match taken(family, output, provider)? {
+        Some(line) => Ok(line),
+        None => bail!("MPI did not say which libfabric provider it took (is it built for libfabric?)"),
+    }
+}
+
+/// The same of a run that may have ended before it said anything. Every line that names a provider has to name this one: spawned jobs print theirs as well.
+pub(crate) fn taken(family: Family, output: &str, provider: &Provider) -> Result<Option<String>> {
     let before = match family {
         Family::Mpich | Family::Intel => HYDRA_LINE,
         Family::OpenMpi5 => OPENMPI_5_LINE,
@@ -30,10 +38,7 @@ pub(crate) fn proof(family: Family, output: &str, provider: &Provider) -> Result
         }
         proof = proof.or_else(|| Some(format!("{before}{rest}").trim().to_owned()));
     }
-    match proof {
-        Some(line) => Ok(line),
-        None => bail!("MPI did not say which libfabric provider it took (is it built for libfabric?)"),
-    }
+    Ok(proof)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! How the ranks of one host reach each other, and what in a run's output proves that they did.
 //! A run over a chosen route counts only when the provider's own counters say that it was taken.
 
+use std::ops::Add;
+
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 /// The variables that choose a route.
 #[derive(Debug)]
@@ -13,8 +16,8 @@ pub(crate) struct Route {
 }
 
 /// Sums over all ranks.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Counters {
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
     /// Ends of links through shared memory.
     links: u64,
     /// Items put into shared memory.
@@ -53,7 +56,11 @@ impl Route {
 
     /// Was it taken? Says by how many links.
     pub(crate) fn judge(&self, output: &str) -> Result<String> {
-        let counters = Counters::of(output)?;
+        self.confirm(Counters::of(output)?)
+    }
+
+    /// The same of what several runs have counted.
+    pub(crate) fn confirm(&self, counters: Counters) -> Result<String> {
         if !(self.taken)(counters) {
             bail!("the ranks did not talk by {}: {counters:?}", self.name);
         }
@@ -62,7 +69,8 @@ impl Route {
 }
 
 impl Counters {
-    fn of(output: &str) -> Result<Self> {
+    /// The sums of what a run's ranks have printed.
+    pub(crate) fn of(output: &str) -> Result<Self> {
         let sum = |name: &str| -> Option<u64> {
             let values: Vec<u64> = output.lines().filter_map(|line| value(line, name)).collect();
             (!values.is_empty()).then(|| values.iter().sum())
@@ -70,6 +78,18 @@ impl Counters {
         match (sum("links"), sum("local_put"), sum("local_pulled_bytes")) {
             (Some(links), Some(put), Some(pulled)) => Ok(Self { links, put, pulled }),
             _ => bail!("no rank printed its counters"),
+        }
+    }
+}
+
+impl Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            links: self.links + other.links,
+            put: self.put + other.put,
+            pulled: self.pulled + other.pulled,
         }
     }
 }

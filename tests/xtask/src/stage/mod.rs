@@ -65,6 +65,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "imb", about: "IMB-MPI1 two-sided and collective, 2 and 4 ranks", run: mpi::imb },
     Stage { name: "imb-rma", about: "IMB-RMA and IMB-NBC, 2 ranks, a short form", run: mpi::imb_more },
     Stage { name: "mpi4py", about: "mpi4py's own suite of tests, 2 ranks", run: mpi::mpi4py },
+    Stage {
+        name: "mpich-testsuite",
+        about: "MPICH's own suite of tests, a short form",
+        run: mpi::mpich_testsuite,
+    },
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
@@ -98,7 +103,7 @@ impl<'a> Context<'a> {
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     if options.list {
         for stage in STAGES {
-            println!("{:<10} {}", stage.name, stage.about);
+            println!("{:<15} {}", stage.name, stage.about);
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,5 +1,5 @@
-//! MPI programs over the library: our own verification, the sleeping rank, the Intel MPI Benchmarks and
-//! mpi4py's suite, with MPICH. Each run proves with MPICH's own words which provider it used.
+//! MPI programs over the library: our own verification, the sleeping rank, the Intel MPI Benchmarks, mpi4py's
+//! suite and MPICH's own, with MPICH. Each run proves with MPICH's own words which provider it used.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::mpi::library::compile;
 use crate::mpi::{Launch, Mpi, OLDER_MPICH, Place, Provider, Route};
 use crate::packages;
 use crate::suite::imb::{self, Benchmarks, Extent};
-use crate::suite::{Setting, mpi4py as suite_of_mpi4py, verify as suite_of_ours};
+use crate::suite::{Setting, mpi4py as suite_of_mpi4py, mpich, verify as suite_of_ours};
 use crate::tally::Tally;
 
 /// In a normal run the sleeping rank sleeps only this long; what matters is that it makes no progress.
@@ -21,6 +21,8 @@ const SLEEP_SECONDS: &str = "5";
 const VERIFY_SECONDS: u64 = 600;
 const BENCHMARK_SECONDS: u64 = 120;
 const MPI4PY_SECONDS: u64 = 1200;
+/// One test of MPICH's suite, unless its own limit is shorter.
+const TESTSUITE_SECONDS: u64 = 600;
 
 /// Ways between ranks of one host other than the usual one, each with the number of ranks that it is tried with.
 const ROUTES: [(u32, &Route); 3] = [(2, &Route::DATAGRAMS), (2, &Route::COPIES), (4, &Route::CLIQUES)];
@@ -53,7 +55,8 @@ impl Bench {
         seconds: u64,
     ) -> Launch<'a> {
         let limit = Duration::from_secs(seconds);
-        Launch { mpi: &self.mpi, provider: &self.provider, place, ranks, program, limit, route: None }
+        let (mpi, provider) = (&self.mpi, &self.provider);
+        Launch { mpi, provider, place, ranks, program, limit, route: None, launcher: &[] }
     }
 
     /// A suite on one host.
@@ -139,6 +142,17 @@ pub(super) fn mpi4py(context: &mut Context<'_>, tally: &mut Tally) {
     let Some(bench) = prepare(context, tally) else { return };
     tally.check("mpi4py's suite, 2 ranks", || {
         suite_of_mpi4py::alone(bench.setting(layout, 2, MPI4PY_SECONDS))?.into_result()
+    });
+}
+
+/// MPICH's own suite of tests, the short form.
+pub(super) fn mpich_testsuite(context: &mut Context<'_>, tally: &mut Tally) {
+    let layout = context.layout;
+    let Some(bench) = prepare(context, tally) else { return };
+    tally.check("MPICH's test suite, a short form", || {
+        let mpi = Mpi::prepare(layout, mpich::MPI)?;
+        let setting = Setting { mpi: &mpi, ..bench.setting(layout, 0, TESTSUITE_SECONDS) };
+        mpich::run(setting, &mpich::Selection::short())?.into_result()
     });
 }
 

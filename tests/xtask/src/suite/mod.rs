@@ -3,6 +3,7 @@
 
 pub(crate) mod imb;
 pub(crate) mod mpi4py;
+pub(crate) mod mpich;
 mod record;
 pub(crate) mod table;
 pub(crate) mod verify;
@@ -16,7 +17,7 @@ use clap::ValueEnum;
 
 use crate::layout::Layout;
 use crate::mpi::library::NAMES;
-use crate::mpi::{Launch, Mpi, Options, Place, Provider, Route};
+use crate::mpi::{Launch, MPICH, Mpi, Options, Place, Provider, Route};
 use crate::netns;
 use crate::packages;
 
@@ -33,7 +34,9 @@ pub(crate) enum Choice {
     Verify,
     /// mpi4py's own suite, compared with the same over tcp;ofi_rxm.
     Mpi4py,
-    /// All of these.
+    /// MPICH's own test suite, compared with the same over tcp;ofi_rxm: takes an hour, and is not part of `all`.
+    MpichTestsuite,
+    /// All the others.
     All,
 }
 
@@ -48,7 +51,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) provider: &'a Provider,
     /// Where the ranks run.
     pub(crate) place: Place,
-    /// How many.
+    /// How many; 0 where the suite itself says it, test by test.
     pub(crate) ranks: u32,
     /// How long a single run may take.
     pub(crate) limit: Duration,
@@ -79,26 +82,36 @@ impl Choice {
             Self::ImbNbc => "imb-nbc",
             Self::Verify => "verify",
             Self::Mpi4py => "mpi4py",
+            Self::MpichTestsuite => "mpich-testsuite",
             Self::All => "all",
         }
     }
 
-    /// With how many ranks it is run unless that is said.
+    /// With how many ranks it is run.
+    fn ranks_of(self, options: &Options) -> Vec<u32> {
+        let said = options.ranks.filter(|_| self != Self::MpichTestsuite);
+        said.map_or_else(|| self.ranks().to_vec(), |ranks| vec![ranks])
+    }
+
+    /// The same unless it is said.
     fn ranks(self) -> &'static [u32] {
         match self {
             Self::Imb | Self::ImbRma | Self::ImbNbc | Self::All => &[2],
             Self::Verify => &[2, 3, 4],
             Self::Mpi4py => &[2, 3],
+            // Its lists say how many each test has.
+            Self::MpichTestsuite => &[0],
         }
     }
 
-    fn run(self, setting: Setting<'_>) -> Result<Outcome> {
+    fn run(self, setting: Setting<'_>, options: &Options) -> Result<Outcome> {
         match self {
             Self::Imb => imb::run(setting, &imb::TWO_SIDED, &imb::COMPLETE),
             Self::ImbRma => imb::run(setting, &imb::ONE_SIDED, &imb::COMPLETE),
             Self::ImbNbc => imb::run(setting, &imb::NONBLOCKING, &imb::COMPLETE),
             Self::Verify => verify::run(setting, &[]),
             Self::Mpi4py => mpi4py::compare(setting),
+            Self::MpichTestsuite => mpich::run(setting, &options.mpich),
             Self::All => bail!("all is not one suite"),
         }
     }
@@ -108,13 +121,14 @@ impl<'a> Setting<'a> {
     /// A run of `program`.
     pub(crate) fn launch(&self, program: &'a std::path::Path) -> Launch<'a> {
         let Self { mpi, provider, place, ranks, limit, route, .. } = *self;
-        Launch { mpi, provider, place, ranks, program, limit, route }
+        Launch { mpi, provider, place, ranks, program, limit, route, launcher: &[] }
     }
 
     /// Names its logs.
     pub(crate) fn label(&self, what: &str) -> String {
         let hosts = if self.place == Place::Hosts { " two hosts" } else { "" };
-        format!("{what} {} {} ranks over {}{hosts}", self.mpi.name, self.ranks, self.provider.name)
+        let ranks = if self.ranks == 0 { String::new() } else { format!(" {} ranks", self.ranks) };
+        format!("{what} {}{ranks} over {}{hosts}", self.mpi.name, self.provider.name)
     }
 }
 
@@ -146,15 +160,15 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     let provider = Provider::prepare(layout, &options.provider)?;
     let mut rows = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for name in names(&options.mpis) {
+    for name in names(options) {
         let mpi = Mpi::prepare(layout, name)?;
         for suite in suites(&options.suites) {
-            for ranks in options.ranks.map_or_else(|| suite.ranks().to_vec(), |ranks| vec![ranks]) {
+            for ranks in suite.ranks_of(options) {
                 let limit = Duration::from_secs(options.seconds);
                 let place = options.place();
                 let route = None;
                 let setting = Setting { layout, mpi: &mpi, provider: &provider, place, ranks, limit, route };
-                let outcome = carry_out(suite, setting);
+                let outcome = carry_out(suite, setting, options);
                 passed += outcome.passed;
                 failed += outcome.failed.len();
                 skipped += outcome.skipped;
@@ -171,12 +185,12 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn carry_out(suite: Choice, setting: Setting<'_>) -> Outcome {
+fn carry_out(suite: Choice, setting: Setting<'_>, options: &Options) -> Outcome {
     println!("== {}", setting.label(suite.name()));
     let start = Instant::now();
     // A suite that cannot be run at all is one failure.
     let outcome = suite
-        .run(setting)
+        .run(setting, options)
         .unwrap_or_else(|error| Outcome { failed: vec![format!("{error:#}")], ..Outcome::default() });
     for failure in &outcome.failed {
         println!("  FAILED  {failure}");
@@ -194,12 +208,13 @@ fn carry_out(suite: Choice, setting: Setting<'_>) -> Outcome {
 
 fn row(suite: Choice, setting: &Setting<'_>, outcome: &Outcome) -> String {
     let hosts = if setting.place == Place::Hosts { 2 } else { 1 };
+    let ranks = if setting.ranks == 0 { "as listed".to_owned() } else { setting.ranks.to_string() };
     let taken = if outcome.proof.is_empty() { "not known" } else { setting.provider.name.as_str() };
     format!(
         "| {} | {} | {} | {hosts} | {taken} | {} | {} | {} | {} |",
         setting.mpi.name,
         suite.name(),
-        setting.ranks,
+        ranks,
         outcome.passed,
         outcome.failed.len(),
         outcome.skipped,
@@ -207,7 +222,11 @@ fn row(suite: Choice, setting: &Setting<'_>, outcome: &Outcome) -> String {
     )
 }
 
-fn names(chosen: &[String]) -> Vec<&str> {
+fn names(options: &Options) -> Vec<&str> {
+    let chosen = &options.mpis;
+    if chosen.is_empty() {
+        return vec![if options.suites == [Choice::MpichTestsuite] { mpich::MPI } else { MPICH }];
+    }
     if chosen.iter().any(|name| name == "all") {
         return NAMES.to_vec();
     }
