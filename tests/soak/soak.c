@@ -145,7 +145,8 @@ static void reap(double now)
             continue;
         child->pid = 0, child->goes_on = 0;
         enum life life = life_of(slot);
-        bool killed = life == DYING && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+        /* One that was leaving may have been faster than the signal. */
+        bool killed = life == DYING && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
         bool left = life == LEAVING && WIFEXITED(status) && WEXITSTATUS(status) == 0;
         if (!killed && !left) {
             fprintf(stderr, "worker %u.%u, which was %s, ended with status 0x%x\n", slot, child->incarnation, life_names[life], (unsigned)status);
@@ -187,21 +188,36 @@ static void let_leave(unsigned slot)
         faults[LEAVE]++;
 }
 
+/* Each kind comes once before chance decides: a short run has all of them. */
+static enum fault draw_fault(void)
+{
+    unsigned chance = dice(100);
+    for (unsigned kind = 0; kind < FAULTS; kind++)
+        if (faults[kind] == 0)
+            return (enum fault)kind;
+    return chance < 35 ? STOP : chance < 60 ? LOSS : chance < 80 ? KILL : LEAVE;
+}
+
 static void begin_fault(double now)
 {
-    unsigned slot = dice(SLOTS), mortal = ELDERS + dice(SLOTS - ELDERS), chance = dice(100);
-    if (chance < 35) {
+    unsigned slot = dice(SLOTS), mortal = ELDERS + dice(SLOTS - ELDERS);
+    switch (draw_fault()) {
+    case STOP:
         stop_worker(slot, now);
-    } else if (chance < 60) {
+        break;
+    case LOSS:
         if (loss_ends == 0) {
             lose(1 + dice(50));
             loss_ends = now + 0.5 + dice(4000) / 1e3;
             faults[LOSS]++;
         }
-    } else if (chance < 80) {
+        break;
+    case KILL:
         kill_worker(mortal);
-    } else {
+        break;
+    default:
         let_leave(mortal);
+        break;
     }
 }
 

@@ -16,6 +16,7 @@ mod mpi;
 mod netns;
 mod packages;
 mod plugin;
+mod soak;
 mod stacks;
 mod stage;
 mod suite;
@@ -48,6 +49,8 @@ enum Task {
     Mpi(mpi::Options),
     /// Measure rdgram beside libfabric's other providers and bare UDP, and compare with the targets.
     Bench(bench::Options),
+    /// Random mixed traffic for a long time, with loss, stopped, killed and restarted processes (needs root).
+    Soak(soak::Options),
     /// Two hosts on this machine, as network namespaces (needs root).
     Netns(netns::Options),
     /// Regenerate the checked-in libfabric bindings, or check that they are current.
@@ -71,6 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Test(options) => stage::run(&layout, &options),
         Task::Mpi(options) => mpi::run(&layout, &options),
         Task::Bench(options) => bench::run(&layout, &options),
+        Task::Soak(options) => soak::run(&layout, &options),
         Task::Netns(options) => netns::run(&layout, &options),
         Task::Bindings(options) => bindings::run(&layout, &options),
     }

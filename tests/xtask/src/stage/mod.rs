@@ -8,6 +8,7 @@ mod fabtests;
 mod hosts;
 mod mpi;
 mod rust;
+mod soak;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -67,6 +68,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
     Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
+    Stage {
+        name: "soak",
+        about: "random mixed traffic with faults between two hosts, a short form",
+        run: soak::run,
+    },
     Stage {
         name: "fabtests",
         about: "libfabric's own test suite, found by FABTESTS_BIN",
