@@ -66,7 +66,8 @@ static void nft(unsigned host, const char *rules)
 static void lose(unsigned per_mille)
 {
     char rule[256];
-    snprintf(rule, sizeof rule, "add rule inet soak arriving iif eth0 meta l4proto udp numgen random mod 1000 < %u counter drop", per_mille);
+    snprintf(rule, sizeof rule, "add rule inet soak arriving iif eth0 meta l4proto udp numgen random mod 1000 < %u counter drop",
+             per_mille);
     for (unsigned host = 0; host < HOSTS; host++) {
         nft(host, "add table inet soak; add chain inet soak arriving { type filter hook input priority 0; policy accept; }");
         nft(host, rule);
@@ -149,7 +150,8 @@ static void reap(double now)
         bool killed = life == DYING && (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
         bool left = life == LEAVING && WIFEXITED(status) && WEXITSTATUS(status) == 0;
         if (!killed && !left) {
-            fprintf(stderr, "worker %u.%u, which was %s, ended with status 0x%x\n", slot, child->incarnation, life_names[life], (unsigned)status);
+            fprintf(stderr, "worker %u.%u, which was %s, ended with status 0x%x\n", slot, child->incarnation, life_names[life],
+                    (unsigned)status);
             fail_run();
         }
         if (left)
@@ -311,7 +313,8 @@ static void report(double seconds)
     printf("%-40s %" PRIu64 "\n", "packets lost on purpose", dropped);
     check_growth();
     /* A run in which something never happened says nothing of it. */
-    static const enum count needed[] = {SENT, INJECTED, RECEIVED, WRITTEN, READ, ADDED, CANCELLED, PEEKED, MULTI, MET, DATAGRAMS, LINK_ITEMS};
+    static const enum count needed[] = {SENT,   INJECTED, RECEIVED, WRITTEN, READ,      ADDED,
+                                        PEEKED, MULTI,    CANCELLED, MET,    DATAGRAMS, LINK_ITEMS};
     for (unsigned i = 0; i < sizeof needed / sizeof *needed; i++)
         CHECK(counted(needed[i]) > 0, "seed %" PRIu64 ": no %s", board->seed, count_names[needed[i]]);
     for (unsigned i = 0; i < FAULTS; i++)

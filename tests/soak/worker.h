@@ -88,7 +88,8 @@ static bool all_came(unsigned slot, unsigned incarnation)
     }
     for (unsigned lane = LANE_HELLO + 1; heard && lane < LANES; lane++) {
         order_settle(&streams->orders[lane], UINT64_MAX, stream_name(slot, incarnation, lane));
-        CHECK(streams->orders[lane].next == atomic_load(&sent[lane]), "%s: the last message is missing", stream_name(slot, incarnation, lane));
+        CHECK(streams->orders[lane].next == atomic_load(&sent[lane]), "%s: the last message is missing",
+              stream_name(slot, incarnation, lane));
     }
     return true;
 }
