@@ -17,6 +17,7 @@ mod mpi;
 mod netns;
 mod packages;
 mod plugin;
+mod soak;
 mod stacks;
 mod stage;
 mod suite;
@@ -50,6 +51,8 @@ enum Task {
     Mpi(mpi::Options),
     /// Measure rdgram beside libfabric's other providers and bare UDP, and compare with the targets.
     Bench(bench::Options),
+    /// Random mixed traffic for a long time, with loss, stopped, killed and restarted processes (needs root).
+    Soak(soak::Options),
     /// Two hosts on this machine, as network namespaces (needs root).
     Netns(netns::Options),
     /// Make the man page fi_rdgram(7).
@@ -77,6 +80,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Test(options) => stage::run(&layout, &options),
         Task::Mpi(options) => mpi::run(&layout, &options),
         Task::Bench(options) => bench::run(&layout, &options),
+        Task::Soak(options) => soak::run(&layout, &options),
         Task::Netns(options) => netns::run(&layout, &options),
         Task::Man(options) => manual::run(&layout, &options),
         Task::Tsan => tsan::run(&layout),

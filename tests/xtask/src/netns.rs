@@ -73,6 +73,13 @@ pub(crate) fn job(layout: &Layout, label: impl Into<String>, link: &Link) -> Job
     Job::new(layout, label, layout.root.join("tests/net/hosts.sh")).args(link.arguments())
 }
 
+/// The same in the foreground, for a command that says itself how it is with it.
+pub(crate) fn command(layout: &Layout, link: &Link) -> Command {
+    let mut script = Command::new(layout.root.join("tests/net/hosts.sh"));
+    script.args(link.arguments());
+    script
+}
+
 /// Can hosts be made here? Skips the check if not.
 pub(crate) fn available(layout: &Layout) -> Result<()> {
     if !packages::is_root() {
@@ -159,11 +166,19 @@ impl Drop for Hosts {
 /// Call the script in the foreground.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     packages::require(layout, &[packages::IPROUTE, packages::NFTABLES])?;
-    let mut script = Command::new(layout.root.join("tests/net/hosts.sh"));
+    let mut script = match &options.action {
+        Action::Run { link, .. } => command(layout, link),
+        Action::Clean => Command::new(layout.root.join("tests/net/hosts.sh")),
+    };
     match &options.action {
-        Action::Run { link, command } => script.args(link.arguments()).args(command),
+        Action::Run { command, .. } => script.args(command),
         Action::Clean => script.arg("clean"),
     };
+    foreground(&mut script)
+}
+
+/// Runs the script to its end.
+pub(crate) fn foreground(script: &mut Command) -> Result<ExitCode> {
     let status = script.status().context("cannot run tests/net/hosts.sh")?;
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),

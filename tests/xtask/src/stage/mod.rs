@@ -9,6 +9,7 @@ mod fabtests;
 mod hosts;
 mod mpi;
 mod rust;
+mod soak;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -74,6 +75,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
     Stage { name: "capture", about: "the Wireshark dissector: real and hostile packets", run: capture::run },
+    Stage {
+        name: "soak",
+        about: "random mixed traffic with faults between two hosts, a short form",
+        run: soak::run,
+    },
     Stage {
         name: "fabtests",
         about: "libfabric's own test suite, found by FABTESTS_BIN",
