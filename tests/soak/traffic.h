@@ -387,6 +387,13 @@ static bool may_fail(const struct op *op, const struct fi_cq_err_entry *error)
     return !lives || (op->kind == RECEIVE && status_life(status) == LEAVING);
 }
 
+/* What the end of a process may be called: nobody is there, or another, which does not know the region of the first. */
+static bool names_an_end(const struct op *op, int error)
+{
+    bool one_sided = op->kind == WRITE || op->kind == READ_BACK || op->kind == ADD || op->kind == FETCH;
+    return error == FI_ECONNREFUSED || error == FI_ECONNRESET || error == FI_ESHUTDOWN || (error == FI_ENOKEY && one_sided);
+}
+
 static void describe(const struct op *op)
 {
     fprintf(stderr, "  %s, lane %u, worker %u.%u, 0x%" PRIx64 ", %zu bytes at %zu, flags 0x%" PRIx64 ", for %.1f s\n",
@@ -410,9 +417,9 @@ static void take_failure(void)
     if (error.err == FI_ENOMSG && op->kind == PEEK)
         return;
     bool greets = op->kind == SEND && op->lane == LANE_HELLO;
-    if (!greets && !may_fail(op, &error)) {
+    if (!names_an_end(op, error.err) || (!greets && !may_fail(op, &error))) {
         describe(op);
-        FAIL("failed although nobody it depends on has ended: %s (%s), tag 0x%" PRIx64 " data 0x%" PRIx64, fi_strerror(error.err),
+        FAIL("failed, and not by the end of a process that it depends on: %s (%s), tag 0x%" PRIx64 " data 0x%" PRIx64, fi_strerror(error.err),
              fi_cq_strerror(me.node.cq, error.prov_errno, error.err_data, NULL, 0), error.tag, error.data);
     }
     count(me.board, greets ? HELLO_FAILED : FAILED, 1);
