@@ -5,12 +5,15 @@ use super::list::Expected;
 
 /// How the provider's own lines begin.
 const PROVIDER: &str = "rdgram: ";
-/// How the lines of MPICH's summary begin (`MPIR_CVAR_DEBUG_SUMMARY`).
-const SUMMARY: [&str; 24] = [
+/// How the lines of MPICH's summary begin (`MPIR_CVAR_DEBUG_SUMMARY`), from 4.0 to 5.0.
+const SUMMARY: [&str; 26] = [
     "====",
     "MPIDI_",
-    "MPIDIU_",
-    "MPIR_",
+    "MPIR_CVAR_",
+    "MPIR: ",
+    "MPID: ",
+    "MPID/shm: ",
+    "MPICH ",
     "sizeof(",
     "Required minimum FI_VERSION:",
     "provider: ",
@@ -22,6 +25,7 @@ const SUMMARY: [&str; 24] = [
     "rx_iov_limit:",
     "rma_iov_limit:",
     "num_vcis:",
+    "num_vnis:",
     "num_nics:",
     "error checking ",
     "QMPI ",
@@ -29,8 +33,6 @@ const SUMMARY: [&str; 24] = [
     "thread level ",
     "thread CS ",
     "threadcomm ",
-    "av_type:",
-    "control_progress:",
 ];
 
 /// Did a test that ended by itself do what was expected? If not, what was wrong.
