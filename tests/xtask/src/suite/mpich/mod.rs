@@ -128,10 +128,12 @@ enum Peer {
     None,
 }
 
-/// The results of all tests over one provider and one route.
+/// The results of tests over one provider and one route.
 #[derive(Debug)]
-struct Column {
+struct Column<'a> {
     name: String,
+    /// What was to be run. There may be older results of others.
+    tests: Vec<&'a Test>,
     results: Results,
     /// Its results are what is judged.
     judged: bool,
@@ -156,14 +158,14 @@ pub(crate) fn run(setting: Setting<'_>, options: &Selection) -> Result<Outcome> 
     let mut columns = Vec::new();
     let all: Vec<&Test> = tests.iter().collect();
     for route in options.routes(&setting) {
-        columns.push(options.column(&runner(setting.provider, route), &all, true)?);
+        columns.push(options.column(&runner(setting.provider, route), all.clone(), true)?);
     }
     if options.peer != Peer::None {
         let peer = Provider::builtin(PEER);
         let wanted =
             |test: &&&Test| options.peer == Peer::All || columns.iter().any(|column| column.failed(test));
         let tests: Vec<&Test> = all.iter().filter(wanted).copied().collect();
-        columns.push(options.column(&runner(&peer, None), &tests, false)?);
+        columns.push(options.column(&runner(&peer, None), tests, false)?);
     }
     print_table(&all, &columns);
     Ok(judge(&all, &columns))
@@ -215,7 +217,7 @@ impl Selection {
     }
 
     /// Run these tests, as far as they have no result and there is time.
-    fn column(&self, runner: &Runner<'_>, tests: &[&Test], judged: bool) -> Result<Column> {
+    fn column<'a>(&self, runner: &Runner<'_>, tests: Vec<&'a Test>, judged: bool) -> Result<Column<'a>> {
         let name = runner.name();
         println!("  {} tests over {name}", tests.len());
         let layout = runner.setting.layout;
@@ -224,12 +226,18 @@ impl Selection {
         let dir = layout.target.join("mpich-testsuite").join(kind).join(&runner.setting.mpi.name);
         let forgotten = tests.iter().filter(|_| !self.resume).map(|test| test.name.as_str());
         let mut results = Results::open(&dir.join(format!("{file}.jsonl")), forgotten)?;
-        let complete = runner.run(tests, &mut results)?;
-        Ok(Column { name, results, judged, route: runner.route, complete })
+        let complete = runner.run(&tests, &mut results)?;
+        Ok(Column { name, tests, results, judged, route: runner.route, complete })
     }
 }
 
-impl Column {
+impl Column<'_> {
+    /// Those of `tests` that were to be run.
+    fn of<'b>(&self, tests: &[&'b Test]) -> Vec<&'b Test> {
+        let ours: BTreeSet<&str> = self.tests.iter().map(|test| test.name.as_str()).collect();
+        tests.iter().filter(|test| ours.contains(test.name.as_str())).copied().collect()
+    }
+
     fn ending(&self, test: &Test) -> Option<Ending> {
         self.results.get(&test.name).map(|record| record.ending)
     }
@@ -249,13 +257,13 @@ impl Column {
 }
 
 /// What all columns say together.
-fn judge(tests: &[&Test], columns: &[Column]) -> Outcome {
+fn judge(tests: &[&Test], columns: &[Column<'_>]) -> Outcome {
     let mut outcome = Outcome::default();
     let mut too: BTreeSet<&str> = BTreeSet::new();
     let peer = columns.iter().find(|column| !column.judged);
     for column in columns {
         if !column.complete {
-            let left = tests.iter().filter(|test| column.ending(test).is_none()).count();
+            let left = column.tests.iter().filter(|test| column.ending(test).is_none()).count();
             outcome.failed.push(format!("{}: {left} tests were not run for lack of time", column.name));
         }
         if !column.judged {
@@ -286,7 +294,7 @@ fn judge(tests: &[&Test], columns: &[Column]) -> Outcome {
 }
 
 /// Directories as rows; "passed / failed / timed out" of every column.
-fn print_table(tests: &[&Test], columns: &[Column]) {
+fn print_table(tests: &[&Test], columns: &[Column<'_>]) {
     let mut groups: Vec<&str> = Vec::new();
     for test in tests {
         if !groups.contains(&test.group()) {
@@ -303,8 +311,8 @@ fn print_table(tests: &[&Test], columns: &[Column]) {
     print_row("all", tests, columns);
 }
 
-fn print_row(name: &str, tests: &[&Test], columns: &[Column]) {
-    let counts: Vec<Counts> = columns.iter().map(|column| column.results.count(tests)).collect();
+fn print_row(name: &str, tests: &[&Test], columns: &[Column<'_>]) {
+    let counts: Vec<Counts> = columns.iter().map(|column| column.results.count(&column.of(tests))).collect();
     let left_out = counts.first().map_or(0, |counts| counts.left_out);
     let cells: String = counts.iter().map(|counts| format!(" {counts} |")).collect();
     println!("| {name} | {left_out} |{cells}");
