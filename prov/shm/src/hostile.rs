@@ -8,10 +8,13 @@ use rdgram_sync::fifo::{self, Owner, Slots};
 
 use crate::hello::{self, Hello, MESSAGE_MAX, Message};
 use crate::layout::{Fields, Geometry, INLINE, ROOM};
+use crate::life::Process;
 use crate::neighbour::{Link, Phase, sign};
 use crate::put::KIND_UP;
 use crate::segment::{Identity, Segment};
-use crate::{Dma, Event, Local, Neighbour, NoPull, Options, Piece, Put, Reason, Refusal, socket};
+use crate::{
+    Dma, Event, Local, Neighbour, NoPull, Options, Piece, PieceMut, Pull, Put, Reason, Refusal, socket,
+};
 
 fn options() -> Options {
     Options { slots: 8, buffers: 2, buffer_size: 1024, dma: Dma::Auto }
@@ -94,6 +97,30 @@ impl Three {
 
 fn inline(header: u8, payload: u16) -> Fields {
     Fields { kind: 1, header, payload, buffer: INLINE, sequence: 0 }
+}
+
+#[test]
+fn memory_is_not_read_in_the_name_of_a_process_that_has_ended() {
+    let mut three = Three::meet();
+    let from = three.numbers[0];
+    let there = [7_u8; 64];
+    let remote = [(there.as_ptr().expose_provenance() as u64, there.len() as u64)];
+    let pull = |victim: &mut Local, is_sure: bool| {
+        let mut into = [0; 64];
+        let piece = [PieceMut::new(&mut into)];
+        // SAFETY: a piece of a live array.
+        unsafe { victim.pull(from, &remote, &piece, || is_sure) }
+    };
+    assert_eq!(pull(&mut three.victim, false), Ok(()));
+    // It has ended, and its number is that of a process which can be read.
+    let mut ended = std::process::Command::new("true").spawn().expect("runs");
+    let process = &mut three.victim.entries[from.index()].process;
+    *process = Process::watch(i32::try_from(ended.id()).expect("a process number"));
+    process.give_number_to(std::process::id());
+    ended.wait().expect("ends");
+    assert_eq!(pull(&mut three.victim, false), Err(Pull::Dead));
+    // Whoever is sure does not ask.
+    assert_eq!(pull(&mut three.victim, true), Ok(()));
 }
 
 #[test]
@@ -190,7 +217,7 @@ fn who_claims_twice_is_corrupt() {
         assert_eq!(three.victim.next_corrupt(), Some(three.numbers[0]));
         // Its slots come back when it publishes or dies; so that the ring is whole again.
         fifo::publish(&three.link().segment, first).expect("published");
-        three.victim.entries[three.numbers[0].index()].process = crate::life::Process::died();
+        three.victim.entries[three.numbers[0].index()].process = Process::died();
         three.victim.take(8, &mut |_| panic!("nothing is right of it"));
         three.check_the_honest_one();
     }
@@ -207,7 +234,7 @@ fn holes_of_the_dead_are_freed() {
     assert_eq!(three.victim.take(8, &mut |_| {}), 0);
     let next = three.victim.meet(name(), 1).expect("begins");
     assert_ne!(next, number);
-    three.victim.entries[number.index()].process = crate::life::Process::died();
+    three.victim.entries[number.index()].process = Process::died();
     three.check_the_honest_one();
     assert_eq!(three.victim.meet(name(), 1).expect("begins"), number);
 }

@@ -53,6 +53,11 @@ impl Process {
     pub(crate) fn died() -> Self {
         Self { pid: 0, watch: None, dead: true }
     }
+
+    /// This one, whose number another process has by now.
+    pub(crate) fn give_number_to(&mut self, pid: u32) {
+        self.pid = i32::try_from(pid).expect("a process number");
+    }
 }
 
 impl Local {
