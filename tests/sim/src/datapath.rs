@@ -31,6 +31,7 @@ pub struct SimDatapath {
     address: SocketAddr,
     rng: Rng,
     scatter: Scatter,
+    receives: u64,
 }
 
 /// Where trains are received that an endpoint has a plan for.
@@ -55,7 +56,12 @@ impl SimDatapath {
             headers: vec![0; Plan::DATAGRAMS_MAX * Plan::HEADER].into(),
             bounce: vec![0; Plan::ROOM].into(),
         };
-        Self { net: Rc::clone(net), port, address, rng, scatter }
+        Self { net: Rc::clone(net), port, address, rng, scatter, receives: 0 }
+    }
+
+    /// Receive calls so far.
+    pub fn receives(&self) -> u64 {
+        self.receives
     }
 
     /// The port.
@@ -88,6 +94,7 @@ impl Datapath for SimDatapath {
     }
 
     fn receive(&mut self, sink: &mut dyn FnMut(Datagram<'_>)) -> Received {
+        self.receives += 1;
         let rechunk = self.net.borrow().faults.rechunk;
         let limit = if rechunk { self.rng.size(1..=8) } else { RECEIVE_BATCH };
         let overflowed = self.net.borrow_mut().take_overflow(self.port);
@@ -110,6 +117,7 @@ impl Datapath for SimDatapath {
     }
 
     fn receive_scattered(&mut self, plan: &Plan, sink: &mut dyn FnMut(Scattered<'_>)) -> Received {
+        self.receives += 1;
         let mut net = self.net.borrow_mut();
         let overflowed = net.take_overflow(self.port);
         let Some(first) = net.receive(self.port) else {

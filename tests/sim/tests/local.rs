@@ -198,6 +198,18 @@ impl Host {
         }
     }
 
+    /// How often the first process reads its socket while it polls for a millisecond, in which nothing comes by datagram.
+    fn receives_in_a_millisecond(&mut self) -> u64 {
+        let receives = |host: &Self| host.process(0).domain.ep_datapath(host.process(0).ep).receives();
+        let before = receives(self);
+        for _ in 0..200 {
+            let next = self.now() + nanos(Duration::from_micros(5));
+            self.net.borrow_mut().advance(next, |_, _| {});
+            self.progress(0);
+        }
+        receives(self) - before
+    }
+
     fn has(&self, index: usize, ended: Ended) -> bool {
         self.ended[index].contains(&ended)
     }
@@ -222,6 +234,28 @@ fn an_endpoint_without_neighbours_seldom_looks_for_any() {
     let tenths = u64::from(rounds) * 2;
     assert!((1..=tenths + 2).contains(&looks), "{looks} looks in {tenths} times 10 ms");
     assert_eq!(host.stats(0).0.links, 0);
+}
+
+#[test]
+fn the_socket_is_seldom_read_while_only_neighbours_talk_and_more_often_once_a_peer_needs_it() {
+    // The third is on another host.
+    let hosts = vec![(address(0), 0), (address(1), 0), (address(2), 2)];
+    let mut host = Host::new(3, sharing(), &EpConfig::default());
+    host.net.borrow_mut().memory.lock().expect("one thread").set_hosts(hosts);
+    let talk = |host: &mut Host, other: usize| {
+        for _ in 0..10 {
+            host.converse(0, other);
+            host.converse(other, 0);
+            host.run(Duration::from_millis(20));
+        }
+        host.run(Duration::from_millis(100));
+    };
+    talk(&mut host, 1);
+    assert_eq!(host.stats(0).0.links, 1);
+    assert!((9..=12).contains(&host.receives_in_a_millisecond()));
+    talk(&mut host, 2);
+    assert_eq!(host.stats(0).0.links, 1);
+    assert!((45..=55).contains(&host.receives_in_a_millisecond()));
 }
 
 #[test]
