@@ -610,9 +610,17 @@ impl<D: Datapath> Domain<D> {
         self.endpoints.values().all(|endpoint| endpoint.core.is_quiet())
     }
 
+    /// From now on what enters the matcher is kept for [`Self::take_trace`].
+    #[cfg(feature = "trace")]
+    pub fn trace(&mut self, ep: EpId) {
+        self.endpoints.get_mut(ep.0).core.trace.get_or_insert_default();
+    }
+
     /// What entered the matcher since the last call, in order.
     #[cfg(feature = "trace")]
     pub fn take_trace(&mut self, ep: EpId, events: &mut Vec<crate::trace::TraceEvent>) {
-        events.append(&mut self.endpoints.get_mut(ep.0).core.trace);
+        if let Some(trace) = &mut self.endpoints.get_mut(ep.0).core.trace {
+            events.append(trace);
+        }
     }
 }

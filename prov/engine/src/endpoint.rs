@@ -120,7 +120,7 @@ pub(crate) struct Core {
     /// The datapath took no more: try again at the next progress call.
     pub(crate) blocked: bool,
     #[cfg(feature = "trace")]
-    pub(crate) trace: Vec<crate::trace::TraceEvent>,
+    pub(crate) trace: Option<Vec<crate::trace::TraceEvent>>,
 }
 
 impl Core {
@@ -168,7 +168,7 @@ impl Core {
             batch_owners: Vec::with_capacity(TX_BATCH),
             blocked: false,
             #[cfg(feature = "trace")]
-            trace: Vec::new(),
+            trace: None,
             config,
         }
     }

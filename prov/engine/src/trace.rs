@@ -28,6 +28,13 @@ pub enum TraceEvent {
 }
 
 impl Core {
+    /// Keeps it, for whom [`crate::Domain::trace`] was called: in a build with this feature others must not grow.
+    fn record(&mut self, event: TraceEvent) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(event);
+        }
+    }
+
     pub(crate) fn trace_arrival(&mut self, key: Key) {
         let rx = &self.rxs[key];
         let event = TraceEvent::Arrived {
@@ -36,16 +43,16 @@ impl Core {
             tag: rx.tag,
             length: rx.total,
         };
-        self.trace.push(event);
+        self.record(event);
     }
 
     /// A message that came to its turn and met its receive in one step.
     pub(crate) fn trace_at_once(&mut self, peer: PeerId, tag: Option<u64>, length: usize, receive: Key) {
-        let Some(key) = self.rxs.take() else { return };
+        let Some(key) = self.trace.as_ref().and_then(|_| self.rxs.take()) else { return };
         let (message, source) = (key.to_wire(), self.peer(peer).name);
         self.rxs.release(key);
-        self.trace.push(TraceEvent::Arrived { source, message, tag, length: length as u64 });
-        self.trace.push(TraceEvent::Matched { message, receive: receive.to_wire() });
+        self.record(TraceEvent::Arrived { source, message, tag, length: length as u64 });
+        self.record(TraceEvent::Matched { message, receive: receive.to_wire() });
     }
 
     pub(crate) fn trace_post(&mut self, key: Key) {
@@ -58,20 +65,20 @@ impl Core {
             tag: entry.tag,
             multi: entry.multi.is_some(),
         };
-        self.trace.push(event);
+        self.record(event);
     }
 
     pub(crate) fn trace_match(&mut self, key: Key) {
         let Some(target) = self.rxs[key].target else { return };
         let receive = target.posted.to_wire();
-        self.trace.push(TraceEvent::Matched { message: key.to_wire(), receive });
+        self.record(TraceEvent::Matched { message: key.to_wire(), receive });
         if self.posts[target.posted].multi.is_some_and(|multi| multi.released) {
-            self.trace.push(TraceEvent::Released { receive });
+            self.record(TraceEvent::Released { receive });
         }
     }
 
     pub(crate) fn trace_release(&mut self, key: Key) {
-        self.trace.push(TraceEvent::Released { receive: key.to_wire() });
+        self.record(TraceEvent::Released { receive: key.to_wire() });
     }
 
     pub(crate) fn trace_peek(
@@ -84,14 +91,14 @@ impl Core {
         let source = source.map(|peer| self.peer(peer).name);
         let found = found.map(Key::to_wire);
         let taken = found.is_some() && peek != Peek::Look;
-        self.trace.push(TraceEvent::Peeked { source, tag, found, taken });
+        self.record(TraceEvent::Peeked { source, tag, found, taken });
     }
 
     pub(crate) fn trace_drop(&mut self, key: Key) {
-        self.trace.push(TraceEvent::Dropped { message: key.to_wire() });
+        self.record(TraceEvent::Dropped { message: key.to_wire() });
     }
 
     pub(crate) fn trace_cancel(&mut self, key: Key) {
-        self.trace.push(TraceEvent::Canceled { receive: key.to_wire() });
+        self.record(TraceEvent::Canceled { receive: key.to_wire() });
     }
 }

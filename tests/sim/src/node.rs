@@ -81,6 +81,7 @@ impl Process {
         let [sends, receives, writes, reads, remote_writes, remote_reads] =
             [(); 6].map(|()| domain.cntr_open());
         let ep = domain.ep_open(config, datapath);
+        domain.trace(ep);
         let busy = |_| "a new endpoint is bound already".to_owned();
         domain.ep_bind_cq(ep, tx_cq, Direction::Transmit).map_err(busy)?;
         domain.ep_bind_cq(ep, rx_cq, Direction::Receive).map_err(busy)?;
