@@ -2,7 +2,7 @@
 //! It must never hand out a stale library: a failed build is an error.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -16,9 +16,13 @@ pub(crate) fn build(layout: &Layout) -> Result<PathBuf> {
         .args(["build", "--release", "--package", "rdgram-fi"])
         .limit(Duration::from_secs(1800))
         .check()?;
+    install(&layout.target.join("release"), layout.plugin_dir())
+}
+
+/// Put the library that cargo has built in the directory `built` into `dir`; returns that.
+pub(crate) fn install(built: &Path, dir: PathBuf) -> Result<PathBuf> {
     // Cargo cannot put the hyphen into the file name that libfabric's loader looks for.
-    let built = layout.target.join("release/librdgram_fi.so");
-    let dir = layout.plugin_dir();
+    let built = built.join("librdgram_fi.so");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let installed = dir.join("librdgram-fi.so");
     // Renamed into place: a process that has the old library mapped keeps its old file. Another run of this tool

@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{Job, tail};
 use crate::layout::Layout;
-use crate::packages;
+use crate::mpi::{Place, Provider};
 use crate::tally::Tally;
+use crate::{packages, plugin};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Programs of `tests/capi` in which threads share what the provider has.
@@ -32,10 +33,10 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
         built = Some(build(layout)?);
         Ok(String::new())
     });
-    if let Some(plugin) = built {
+    if let Some(provider) = built {
         tally.check("races are seen where there are some", || {
             let program = compile(layout, "threads_many", &[CONTROL])?;
-            match execute(layout, &plugin, &program, "threads_many, unlocked")? {
+            match execute(layout, &provider, &program, "threads_many, unlocked")? {
                 (Some(FOUND), _) => Ok(String::new()),
                 (code, output) => bail!("it ended with {code:?}\n{}", tail(&output)),
             }
@@ -43,7 +44,7 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
         for name in PROGRAMS {
             tally.check(&format!("capi/{name}"), || {
                 let program = compile(layout, name, &[])?;
-                match execute(layout, &plugin, &program, name)? {
+                match execute(layout, &provider, &program, name)? {
                     (Some(0), _) => Ok(String::new()),
                     (code, output) => bail!("it ended with {code:?}\n{}", tail(&output)),
                 }
@@ -54,8 +55,7 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
     Ok(if tally.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The provider; the directory for `FI_PROVIDER_PATH`.
-fn build(layout: &Layout) -> Result<PathBuf> {
+fn build(layout: &Layout) -> Result<Provider> {
     let target = layout.target.join("tsan");
     Job::new(layout, "cargo +nightly build for ThreadSanitizer", "cargo")
         .args(["+nightly", "build", "--release", "-Zbuild-std", "--target", TARGET, "--package", "rdgram-fi"])
@@ -64,12 +64,8 @@ fn build(layout: &Layout) -> Result<PathBuf> {
         .limit(Duration::from_secs(1800))
         .check()
         .context("it takes: rustup toolchain install nightly --component rust-src")?;
-    let dir = target.join("rdgram");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let library = target.join(TARGET).join("release/librdgram_fi.so");
-    fs::copy(&library, dir.join("librdgram-fi.so"))
-        .with_context(|| format!("cannot copy {}", library.display()))?;
-    Ok(dir)
+    let dir = plugin::install(&target.join(TARGET).join("release"), target.join("rdgram"))?;
+    Ok(Provider::built(dir))
 }
 
 /// The program brings ThreadSanitizer along, for the provider too: hence the exported symbols.
@@ -90,13 +86,16 @@ fn compile(layout: &Layout, name: &str, definitions: &[&str]) -> Result<PathBuf>
 }
 
 /// Its status and what it printed. Its memory is where ThreadSanitizer expects it, which random addresses are not on every kernel.
-fn execute(layout: &Layout, plugin: &Path, program: &Path, name: &str) -> Result<(Option<i32>, String)> {
+fn execute(
+    layout: &Layout,
+    provider: &Provider,
+    program: &Path,
+    name: &str,
+) -> Result<(Option<i32>, String)> {
     let end = Job::new(layout, format!("tsan/{name}"), "setarch")
         .arg("-R")
         .arg(program)
-        .env("FI_PROVIDER_PATH", plugin)
-        .env("FI_PROVIDER", "rdgram")
-        .env("FI_RDGRAM_IFACE", "lo")
+        .envs(&provider.environment(Place::Loopback))
         .env("TSAN_OPTIONS", format!("halt_on_error=1 history_size=4 exitcode={FOUND}"))
         .limit(LIMIT)
         .run()?;

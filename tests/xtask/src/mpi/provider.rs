@@ -39,6 +39,11 @@ impl Provider {
         Ok(Self { name: name.to_owned(), plugin_dir })
     }
 
+    /// This project's own, built already and put into this directory.
+    pub(crate) fn built(dir: PathBuf) -> Self {
+        Self { name: RDGRAM.to_owned(), plugin_dir: Some(dir) }
+    }
+
     /// A provider that comes with libfabric itself.
     pub(crate) fn builtin(name: &str) -> Self {
         Self { name: name.to_owned(), plugin_dir: None }
