@@ -48,7 +48,7 @@ pub(crate) fn next_in(tx: &TxEntry, key: Key, space: u64) -> Token {
 fn extend(tx: &TxEntry, blank: Token, space: u64) -> Token {
     match blank {
         Token::Start { tx: key, .. } => {
-            let length = if tx.rendezvous { 0 } else { tx.length.min(space) };
+            let length = if tx.rendezvous { 0 } else { first_part(tx.length, space) };
             Token::Start { tx: key, length: short(length) }
         }
         Token::Fragment { tx: key, offset, .. } => {
@@ -69,6 +69,12 @@ fn extend(tx: &TxEntry, blank: Token, space: u64) -> Token {
             whole
         }
     }
+}
+
+/// What of a message goes with its start. One of two packets is halved: the receiver copies the first while the second is sent, and none is a
+/// remnant of a few bytes.
+fn first_part(length: u64, space: u64) -> u64 {
+    if length > space && length <= 2 * space { length.div_ceil(2) } else { length.min(space) }
 }
 
 /// The kind of packet that comes next, without payload.
@@ -188,4 +194,17 @@ pub(crate) fn describe(txs: &Slab<TxEntry>, token: Token) -> (Segment, Option<Ke
 /// A number that is known to be below 65,536.
 fn short(value: u64) -> u16 {
     datagram_length(usize::try_from(value).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_part;
+
+    #[test]
+    fn a_message_of_two_packets_is_halved_and_no_other() {
+        let space = 1000;
+        assert_eq!([0, 999, 1000].map(|length| first_part(length, space)), [0, 999, 1000]);
+        assert_eq!([1001, 1500, 2000].map(|length| first_part(length, space)), [501, 750, 1000]);
+        assert_eq!([2001, 64_000].map(|length| first_part(length, space)), [1000, 1000]);
+    }
 }
