@@ -141,8 +141,8 @@ pub trait LocalRoute: fmt::Debug + Send {
     /// Bytes of payload that a neighbour can have put and we have not taken, at most.
     fn waiting_max(&self) -> usize;
 
-    /// Longer messages are better pulled by this neighbour than put, bytes.
-    fn eager_max(&self, to: Neighbour) -> usize;
+    /// Longer messages are better pulled by this neighbour than put, bytes; `streaming`: others to it are under way, so that both sides copy at once.
+    fn eager_max(&self, to: Neighbour, streaming: bool) -> usize;
 
     /// Puts an item into the neighbour's queue.
     fn put(&mut self, to: Neighbour, parcel: &Parcel<'_>) -> Put;

@@ -273,7 +273,8 @@ impl Core {
     fn queue_there(&mut self, key: Key, peer: PeerId, to: Neighbour) {
         self.number(key, peer);
         let tx = &self.txs[key];
-        let rendezvous = tx.flags.contains(OpFlags::MATCH_COMPLETE) || !self.is_eager_there(to, tx.length);
+        let rendezvous =
+            tx.flags.contains(OpFlags::MATCH_COMPLETE) || !self.is_eager_there(peer, to, tx.length);
         let tx = &mut self.txs[key];
         tx.rendezvous = rendezvous;
         tx.stage = if rendezvous { TxStage::Announced } else { TxStage::Eager };

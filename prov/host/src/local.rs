@@ -17,8 +17,10 @@ use crate::{clock, interfaces};
 pub use rdgram_shm::Dma;
 
 /// Longest message that is put rather than pulled by a neighbour that can pull, bytes: two copies through memory that both have at hand cost
-/// less than a system call, an announcement and its answer. The only such limit; measured in decision 0018.
-const PULL_FROM: usize = 8 << 10;
+/// less than a system call, an announcement and its answer. Measured in decision 0018, as the next one; there are no other such limits.
+const PULL_FROM: usize = 5 << 10;
+/// The same while other messages to this neighbour are under way: then one side copies in while the other copies out, and two copies take the time of one.
+const PULL_STREAM_FROM: usize = 16 << 10;
 
 /// So long the number of a process that was seen alive is not another's: the system hands out numbers in turn, 32,768 of them and more, and makes
 /// a few hundred thousand processes a second at the very most.
@@ -166,9 +168,13 @@ impl LocalRoute for HostLocal {
         self.local.waiting_max()
     }
 
-    fn eager_max(&self, to: Neighbour) -> usize {
+    fn eager_max(&self, to: Neighbour, streaming: bool) -> usize {
         // It reads our memory as we read its: the same user, most often the same limits. When it cannot, it says so by asking for the bytes.
-        if self.local.can_pull(theirs(to)) { PULL_FROM } else { usize::MAX }
+        match (self.local.can_pull(theirs(to)), streaming) {
+            (false, _) => usize::MAX,
+            (true, true) => PULL_STREAM_FROM,
+            (true, false) => PULL_FROM,
+        }
     }
 
     #[inline]

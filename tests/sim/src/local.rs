@@ -23,7 +23,7 @@ pub struct Sharing {
     pub room: usize,
     /// Largest payload of an item.
     pub piece: usize,
-    /// Longest message that a neighbour rather gets than pulls.
+    /// Longest message that a neighbour rather gets than pulls, if nothing else is under way to it.
     pub eager: usize,
     /// A copy out of a neighbour's memory is refused.
     pub refused: Ppm,
@@ -312,8 +312,11 @@ impl LocalRoute for SimRoute {
         memory.sharing.room * memory.sharing.piece
     }
 
-    fn eager_max(&self, _to: Neighbour) -> usize {
-        lock(&self.memory).sharing.eager
+    fn eager_max(&self, _to: Neighbour, streaming: bool) -> usize {
+        let memory = lock(&self.memory);
+        let sharing = &memory.sharing;
+        // As in the real one, what fits into one piece is put while others are under way.
+        if streaming { sharing.eager.max(sharing.piece) } else { sharing.eager }
     }
 
     fn put(&mut self, to: Neighbour, parcel: &Parcel<'_>) -> Put {

@@ -308,6 +308,21 @@ fn long_messages_that_wait_to_be_read_are_read_in_the_order_matched() {
 }
 
 #[test]
+fn a_message_alone_is_pulled_from_where_one_of_a_stream_is_put() {
+    const LENGTH: usize = 3_000;
+    let mut host = Host::met(2, Sharing { eager: 1_000, ..sharing() });
+    for round in 1..=2 {
+        for tag in 0..3 {
+            host.receive(1, FiAddr::UNSPEC, tag, LENGTH, 1);
+            host.send(0, 1, tag, LENGTH);
+        }
+        host.work();
+        assert_eq!(host.stats(1).1.pulled_bytes, round * LENGTH as u64, "the first of three");
+        assert_eq!(host.ended[1].len() as u64, round * 3);
+    }
+}
+
+#[test]
 fn what_was_read_from_memory_is_no_place_for_datagrams_any_more() {
     const LENGTH: usize = 5_000;
     let config = EpConfig { direct: Direct::Force, ..EpConfig::default() };

@@ -31,7 +31,7 @@ impl Core {
         let refused = op.slices.len() > IOV_LIMIT
             || (op.flags.contains(OpFlags::INJECT) && length > self.config.inject_max);
         let slow = op.flags.intersects(SLOW) || self.stands_in_line(peer);
-        if refused || slow || !self.is_eager_there(to, length as u64) {
+        if refused || slow || !self.is_eager_there(peer, to, length as u64) {
             return false;
         }
         let entry = &self.peers[peer.0 as usize];
@@ -78,9 +78,10 @@ impl Core {
     }
 
     /// Whether a message may go through memory before it is asked for.
-    pub(crate) fn is_eager_there(&self, to: Neighbour, length: u64) -> bool {
+    pub(crate) fn is_eager_there(&self, peer: PeerId, to: Neighbour, length: u64) -> bool {
         let Some(route) = &self.neighbours.route else { return false };
-        let most = EAGER_MAX.min(self.config.eager_max).min(route.eager_max(to));
+        let streaming = !self.peer(peer).queues.underway.is_empty();
+        let most = EAGER_MAX.min(self.config.eager_max).min(route.eager_max(to, streaming));
         length <= most as u64 && route.is_welcome(to)
     }
 
