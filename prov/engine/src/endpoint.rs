@@ -424,7 +424,8 @@ impl<D: Datapath> Endpoint<D> {
         // Peers are taken to have a buffer like this one's until they say otherwise: many may begin at once.
         let first_flight = &mut self.core.config.transport.first_flight;
         *first_flight = (*first_flight).min(self.core.credits.standing().packets.into());
-        self.core.neighbours.open(self.datapath.open_local(self.core.incarnation));
+        let now = self.datapath.now();
+        self.core.neighbours.open(self.datapath.open_local(self.core.incarnation), now);
         self.core.state = State::Enabled;
     }
 

@@ -126,13 +126,14 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    pub(crate) fn open(&mut self, route: Option<Box<dyn LocalRoute>>) {
+    pub(crate) fn open(&mut self, route: Option<Box<dyn LocalRoute>>, now: Instant) {
         if let Some(route) = &route {
             self.waiting_max = route.waiting_max();
             self.taken_max = ITEMS_MAX * route.piece_max();
         }
         self.route = route;
         self.exchange_every = EXCHANGE_LAST;
+        self.look_at = now + LOOK_ALONE;
     }
 
     fn peer(&self, neighbour: Neighbour) -> Option<PeerId> {
