@@ -106,6 +106,8 @@ pub(crate) struct Core {
     pub(crate) next_timeout: Option<Instant>,
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
+    /// One of them is about to come to a stop for want of an acknowledgement.
+    pub(crate) ack_presses: bool,
     pub(crate) timed: Vec<PeerId>,
     pub(crate) watch: Watch,
     pub(crate) warmth: Warmth,
@@ -157,6 +159,7 @@ impl Core {
             next_timeout: None,
             ready: VecDeque::new(),
             acking: Vec::new(),
+            ack_presses: false,
             timed: Vec::new(),
             watch: Watch::default(),
             warmth: Warmth::default(),
@@ -317,6 +320,7 @@ impl Core {
             entry.acking = true;
             self.acking.push(peer);
         }
+        self.ack_presses |= context.is_ack_pressing();
     }
 
     // ---- completions

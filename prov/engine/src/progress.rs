@@ -36,8 +36,9 @@ impl<D: Datapath> Endpoint<D> {
                 self.core.stats.rx_overflows += 1;
                 self.core.credits.on_overflow();
             }
-            // What came alone is most often all: the application, which may be waiting for just that, is not kept for another look.
-            if drained || batch.datagrams == 1 {
+            // What came alone is most often all: the application, which may be waiting for just that, is not kept for another look. Nor is a
+            // sender that may send little more kept waiting, or it stops for as long as all that it sent is received.
+            if drained || batch.datagrams == 1 || self.core.ack_presses {
                 break;
             }
         }

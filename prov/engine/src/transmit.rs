@@ -292,6 +292,7 @@ impl Core {
             return false;
         }
         self.settle_fresh(datapath);
+        self.ack_presses = false;
         let mut kept = 0;
         for index in 0..self.acking.len() {
             let peer = self.acking[index];

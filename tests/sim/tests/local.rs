@@ -18,6 +18,7 @@ const LATENCY: Duration = Duration::from_millis(1);
 const EAGER: usize = 4 << 10;
 /// Longer than that.
 const LONG: usize = 100_000;
+const MEGABYTE: usize = 1 << 20;
 /// A tag that nobody sends to unless a test does.
 const NEVER: u64 = 999_999;
 
@@ -51,7 +52,13 @@ fn bytes_of(tag: u64, length: usize) -> Vec<u8> {
 impl Host {
     /// Processes that share memory, and have not met.
     fn new(count: usize, sharing: Sharing, config: &EpConfig) -> Self {
-        let net = Rc::new(RefCell::new(Net::new(Rng::new(1, 0), Faults::none(), LATENCY)));
+        Self::with_buffer(count, sharing, config, Faults::none().receive_buffer)
+    }
+
+    /// The same with receive buffers of so many bytes.
+    fn with_buffer(count: usize, sharing: Sharing, config: &EpConfig, receive_buffer: usize) -> Self {
+        let faults = Faults { receive_buffer, ..Faults::none() };
+        let net = Rc::new(RefCell::new(Net::new(Rng::new(1, 0), faults, LATENCY)));
         let hosts = (0..count).map(|index| (address(index), 0)).collect();
         net.borrow_mut().memory = Memory::new(Sharing { hosts, ..sharing }, Rng::new(1, 1));
         let mut processes = Vec::new();
@@ -198,6 +205,30 @@ impl Host {
         }
     }
 
+    /// The most that the second process reads its socket in one progress call, while the first sends it a long message.
+    fn most_receives_in_a_call(&mut self) -> u64 {
+        let receives = |host: &Self| host.process(1).domain.ep_datapath(host.process(1).ep).receives();
+        for _ in 0..10 {
+            self.converse(0, 1);
+            self.run(4 * LATENCY);
+        }
+        self.receive(1, FiAddr::UNSPEC, 1, 4 * MEGABYTE, 1);
+        self.send(0, 1, 1, 4 * MEGABYTE);
+        let mut most = 0;
+        for _ in 0..1_000 {
+            let next = self.now() + nanos(2 * LATENCY);
+            self.net.borrow_mut().advance(next, |_, _| {});
+            let before = receives(self);
+            self.progress(1);
+            most = most.max(receives(self) - before);
+            for _ in 0..20 {
+                self.progress(0);
+            }
+        }
+        assert!(self.has(1, (1, None)), "it comes");
+        most
+    }
+
     /// How often the first process reads its socket while it polls for a millisecond, in which nothing comes by datagram.
     fn receives_in_a_millisecond(&mut self) -> u64 {
         let receives = |host: &Self| host.process(0).domain.ep_datapath(host.process(0).ep).receives();
@@ -217,6 +248,19 @@ impl Host {
 
 fn sharing() -> Sharing {
     Sharing { room: 64, piece: 4 << 10, eager: EAGER, ..Sharing::none() }
+}
+
+#[test]
+fn a_sender_of_small_credit_is_answered_before_all_that_it_sent_is_received() {
+    let most = |buffer| {
+        let mut host = Host::with_buffer(2, sharing(), &EpConfig::default(), buffer);
+        // Each is alone on its host.
+        let hosts = (0..2).map(|index| (address(index), index)).collect();
+        host.net.borrow_mut().memory.lock().expect("one thread").set_hosts(hosts);
+        host.most_receives_in_a_call()
+    };
+    assert_eq!(most(400 << 10), 1, "it may send little, and stops until it hears");
+    assert_eq!(most(8 << 20), 4, "one that may send much goes on meanwhile");
 }
 
 #[test]

@@ -167,6 +167,12 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.ack_need
     }
 
+    /// So much of what the peer may have in flight is unacknowledged that it soon comes to a stop: it has to hear of it before more is received.
+    #[must_use]
+    pub fn is_ack_pressing(&self) -> bool {
+        self.ack_need == AckNeed::Now && self.unacknowledged >= u32::from(self.offer.packets) / 5
+    }
+
     /// An ACK: everything accepted so far, and the credit from now on. Only once something was received.
     pub fn ack(&mut self, at: Moment) -> (Llp, Ack) {
         let llp = self.header(Kind::Ack, at.now);
