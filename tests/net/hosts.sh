@@ -159,10 +159,12 @@ run() {
     make_hosts
     wait_for_link
     printf '%s\n' "$address_a" "$address_b" >"$scratch/hosts"
+    printf '%s %s\n' 127.0.0.1 localhost ::1 localhost "$address_a" "$id-a" "$address_b" "$id-b" >"$scratch/names"
     printf '#!/bin/sh\nexec %q launch "$@"\n' "$(realpath "$0")" >"$scratch/launch"
     chmod +x "$scratch/launch"
     RDGRAM_NET=$id-bridge RDGRAM_NET_A=$id-a RDGRAM_NET_B=$id-b \
         RDGRAM_NET_ADDRESS_A=$address_a RDGRAM_NET_ADDRESS_B=$address_b RDGRAM_NET_ADDRESS=$address_bridge \
+        RDGRAM_NET_NAMES=$scratch/names \
         HYDRA_LAUNCHER=ssh HYDRA_LAUNCHER_EXEC=$scratch/launch HYDRA_HOST_FILE=$scratch/hosts HYDRA_IFACE=bridge \
         ip netns exec "$id-bridge" "$@" &
     local child=$!
@@ -182,7 +184,11 @@ launch() {
         "$RDGRAM_NET_ADDRESS_B") namespace=$RDGRAM_NET_B ;;
         *) die "no host has the address $host" ;;
     esac
-    exec ip netns exec "$namespace" bash -c "$*"
+    # Each host has a name of its own, which resolves on both: Open MPI tells hosts apart by their names.
+    # shellcheck disable=SC2016 # for the inner shell
+    exec ip netns exec "$namespace" unshare --uts bash -c '
+        hostname "$1" && mount --bind "$RDGRAM_NET_NAMES" /etc/hosts && exec bash -c "$2"
+    ' launch "$namespace" "$*"
 }
 
 clean() {
