@@ -1,9 +1,9 @@
 /*
  * patterns: two of the patterns that the Intel MPI Benchmarks time, for MPIs that their binaries do not run on.
  *
- *   mpirun -n N patterns -time SECONDS -iter TIMES -msglog FROM:TO -npmin N PATTERN
+ *   mpirun -n N patterns -time SECONDS -iter TIMES -msglog FROM:TO -npmin N PATTERN...
  *
- * PATTERN is PingPong or Allreduce, sizes are 0 and powers of two, and the tables are printed as IMB prints its
+ * A PATTERN is PingPong or Allreduce, sizes are 0 and powers of two, and the tables are printed as IMB prints its
  * own. The bytes of the first and the last exchange of each size are checked.
  */
 #include <mpi.h>
@@ -89,38 +89,47 @@ static void measure(void (*pattern)(size_t, int, int), size_t bytes, double time
     fflush(stdout);
 }
 
+/* One pattern with all sizes. */
+static void run(const char *name, int from, int to, double time, int most)
+{
+    int half = strcmp(name, "PingPong") == 0;
+    if (!half && strcmp(name, "Allreduce") != 0)
+        fail("no such pattern", 0, 0);
+    if (rank == 0)
+        printf("# Benchmarking %s\n#bytes #repetitions%s\n", name,
+               half ? " t[usec] Mbytes/sec" : " t_min[usec] t_max[usec] t_avg[usec]");
+    measure(half ? ping_pong : allreduce, 0, time, most, half);
+    for (int log = from; log <= to; log++)
+        if (half || log >= 2) /* a float has four bytes */
+            measure(half ? ping_pong : allreduce, (size_t)1 << log, time, most, half);
+}
+
 int main(int argc, char **argv)
 {
     double time = 1;
-    int most = 100, from = 0, to = 22, half;
+    int most = 100, from = 0, to = 22, first;
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    for (int i = 1; i + 1 < argc - 1; i += 2)
-        if (strcmp(argv[i], "-time") == 0)
-            time = atof(argv[i + 1]);
-        else if (strcmp(argv[i], "-iter") == 0)
-            most = atoi(argv[i + 1]);
-        else if (strcmp(argv[i], "-msglog") == 0)
-            sscanf(argv[i + 1], "%d:%d", &from, &to);
-        else if (strcmp(argv[i], "-npmin") != 0)
-            fail("unknown argument", 0, (size_t)i);
-    half = argc > 1 && strcmp(argv[argc - 1], "PingPong") == 0;
-    if (!half && (argc < 2 || strcmp(argv[argc - 1], "Allreduce") != 0))
-        fail("no such pattern", 0, (size_t)argc);
+    for (first = 1; first + 1 < argc && argv[first][0] == '-'; first += 2)
+        if (strcmp(argv[first], "-time") == 0)
+            time = atof(argv[first + 1]);
+        else if (strcmp(argv[first], "-iter") == 0)
+            most = atoi(argv[first + 1]);
+        else if (strcmp(argv[first], "-msglog") == 0)
+            sscanf(argv[first + 1], "%d:%d", &from, &to);
+        else if (strcmp(argv[first], "-npmin") != 0)
+            fail("unknown argument", 0, (size_t)first);
     if (ranks < 2 || to > 30)
         fail("too few ranks or too large sizes", (size_t)ranks, (size_t)to);
     sent = calloc(1, (size_t)1 << to);
     received = calloc(1, (size_t)1 << to);
     if (sent == NULL || received == NULL)
         fail("no memory", (size_t)1 << to, 0);
-    if (rank == 0)
-        printf("# Benchmarking %s\n#bytes #repetitions%s\n", argv[argc - 1],
-               half ? " t[usec] Mbytes/sec" : " t_min[usec] t_max[usec] t_avg[usec]");
-    measure(half ? ping_pong : allreduce, 0, time, most, half);
-    for (int log = from; log <= to; log++)
-        if (half || log >= 2) /* a float has four bytes */
-            measure(half ? ping_pong : allreduce, (size_t)1 << log, time, most, half);
+    if (first >= argc)
+        fail("no pattern given", 0, 0);
+    for (; first < argc; first++)
+        run(argv[first], from, to, time, most);
     if (rank == 0)
         printf("# All processes entering MPI_Finalize\n");
     free(sent);

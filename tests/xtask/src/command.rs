@@ -272,6 +272,12 @@ impl Finished {
     }
 }
 
+/// The commit that is checked out, and whether anything differs from it.
+pub(crate) fn commit(layout: &Layout) -> String {
+    let job = Job::new(layout, "git describe", "git").args(["describe", "--always", "--dirty"]).quiet();
+    job.check().map(|output| output.trim().to_owned()).unwrap_or_default()
+}
+
 /// The end of a command's output, indented.
 pub(crate) fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();

@@ -13,6 +13,7 @@ mod cross;
 mod demo;
 mod layout;
 mod manual;
+mod matrix;
 mod mpi;
 mod netns;
 mod packages;
@@ -49,6 +50,8 @@ enum Task {
     /// Run an MPI program over rdgram, `cargo xtask mpi -n 2 -- ./program arguments`, or suites of tests with
     /// one MPI or all: `cargo xtask mpi --mpi openmpi-5 --suite verify`.
     Mpi(mpi::Options),
+    /// Every MPI with every suite on one host, on two, and on two with loss; writes prov/docs/matrix.md (needs root).
+    Matrix(matrix::Options),
     /// Measure rdgram beside libfabric's other providers and bare UDP, and compare with the targets.
     Bench(bench::Options),
     /// Random mixed traffic for a long time, with loss, stopped, killed and restarted processes (needs root).
@@ -79,6 +82,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Demo => demo::run(&layout),
         Task::Test(options) => stage::run(&layout, &options),
         Task::Mpi(options) => mpi::run(&layout, &options),
+        Task::Matrix(options) => matrix::run(&layout, &options),
         Task::Bench(options) => bench::run(&layout, &options),
         Task::Soak(options) => soak::run(&layout, &options),
         Task::Netns(options) => netns::run(&layout, &options),

@@ -37,7 +37,7 @@ enum Action {
 }
 
 /// The link between the hosts.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub(crate) struct Link {
     /// Largest IP packet.
     #[arg(long, default_value_t = 1500)]
@@ -53,6 +53,8 @@ pub(crate) struct Link {
 impl Link {
     /// Ethernet's packets, and nothing lost.
     pub(crate) const CLEAN: Self = Self { mtu: 1500, loss_per_mille: 0, split_trains: false };
+    /// The same, and of a hundred datagrams one is lost.
+    pub(crate) const LOSSY: Self = Self { mtu: 1500, loss_per_mille: 10, split_trains: true };
 
     /// The arguments of `hosts.sh run`, up to the command.
     fn arguments(&self) -> Vec<OsString> {

@@ -46,7 +46,7 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     let seed = options.seed.map_or_else(fresh_seed, Ok)?;
     println!("seed {seed}: again by `cargo xtask soak --minutes {} --seed {seed}`", options.minutes);
     let mut script = netns::command(layout, &link(seed));
-    script.envs(provider.environment(Place::Hosts)).arg(program);
+    script.envs(provider.environment(Place::Hosts(Link::CLEAN))).arg(program);
     netns::foreground(script.arg((60.0 * options.minutes).to_string()).arg(seed.to_string()))
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn short(layout: &Layout, provider: &Provider, seconds: u64) -> Resul
     let program = compile(layout)?;
     let seed = fresh_seed()?;
     let output = netns::job(layout, format!("soak {seed}"), &link(seed))
-        .envs(&provider.environment(Place::Hosts))
+        .envs(&provider.environment(Place::Hosts(Link::CLEAN)))
         .arg(program)
         .args([seconds.to_string(), seed.to_string()])
         .limit(Duration::from_secs(seconds) + ENDING)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::Job;
+use crate::command::commit;
 use crate::layout::Layout;
 use crate::mpi::MPICH;
 
@@ -122,11 +122,6 @@ fn field(path: &str, name: &str) -> String {
     let value =
         text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':').map(|(_, value)| value));
     value.unwrap_or_default().trim().to_owned()
-}
-
-fn commit(layout: &Layout) -> String {
-    let job = Job::new(layout, "git describe", "git").args(["describe", "--always", "--dirty"]).quiet();
-    job.check().map(|output| output.trim().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

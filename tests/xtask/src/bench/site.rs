@@ -63,7 +63,7 @@ impl Site {
 
     /// Where MPI's ranks run.
     pub(crate) fn place(&self) -> Place {
-        if self.link.is_some() { Place::Hosts } else { Place::Loopback }
+        self.link.map_or(Place::Loopback, Place::Hosts)
     }
 
     /// Does the link lose packets on purpose?

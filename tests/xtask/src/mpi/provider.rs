@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::layout::Layout;
+use crate::netns::Link;
 use crate::plugin;
 
 /// The name under which libfabric knows this project's provider.
@@ -28,8 +29,18 @@ pub(crate) struct Provider {
 pub(crate) enum Place {
     /// All on this host, over its loopback interface.
     Loopback,
-    /// On the hosts that `tests/net/hosts.sh` has made around the run.
-    Hosts,
+    /// On the two hosts that `tests/net/hosts.sh` makes around the run, with this link between them.
+    Hosts(Link),
+}
+
+impl Place {
+    /// The link between the hosts, if there are two.
+    pub(crate) fn link(self) -> Option<Link> {
+        match self {
+            Self::Loopback => None,
+            Self::Hosts(link) => Some(link),
+        }
+    }
 }
 
 impl Provider {

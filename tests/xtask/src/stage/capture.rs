@@ -71,7 +71,7 @@ fn traffic(layout: &Layout, provider: &Provider, capture: &Path) -> Result<Finis
         .arg(capture)
         .arg(&provider.name)
         .args(programs)
-        .envs(&provider.environment(Place::Hosts))
+        .envs(&provider.environment(Place::Hosts(Link::CLEAN)))
         .env("RDGRAM_TEST_PROVIDER", &provider.name)
         .env("FI_RDGRAM_STATS", "1")
         .limit(LIMIT)

@@ -13,6 +13,7 @@ use super::Context;
 use crate::command::{Finished, Job};
 use crate::layout::Layout;
 use crate::mpi::{Place, Provider};
+use crate::netns::Link;
 use crate::packages;
 use crate::tally::{Tally, skip};
 
@@ -100,7 +101,7 @@ fn suite(layout: &Layout, provider: &Provider, bin: &PathBuf) -> Result<Finished
         .arg("-u")
         .arg(dir.join("rdm.test"))
         .arg(&provider.name)
-        .envs(&provider.environment(Place::Hosts))
+        .envs(&provider.environment(Place::Hosts(Link::CLEAN)))
         // Libraries of other providers, loaded with libfabric, would install handlers for the signals that sighandler_test sends.
         .env("IPATH_NO_BACKTRACE", "1")
         .env("HFI_NO_BACKTRACE", "1")

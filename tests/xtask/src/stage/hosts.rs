@@ -10,7 +10,7 @@ use super::mpi::{Bench, prepare};
 use crate::layout::Layout;
 use crate::mpi::{Launch, Place, Route};
 use crate::netns::{self, Link};
-use crate::suite::{imb, verify};
+use crate::suite::{Setting, imb, verify};
 use crate::tally::Tally;
 
 const RANKS: u32 = 2;
@@ -22,7 +22,7 @@ const LIMIT_SECONDS: u64 = 300;
 /// The three links.
 const LINKS: [(&str, Link); 3] = [
     ("clean", Link::CLEAN),
-    ("1 % of datagrams lost", Link { loss_per_mille: 10, split_trains: true, ..Link::CLEAN }),
+    ("1 % of datagrams lost", Link::LOSSY),
     ("1 % of trains lost", Link { loss_per_mille: 10, ..Link::CLEAN }),
 ];
 
@@ -42,8 +42,8 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
     let imb = bench.imb("IMB-MPI1");
     for (name, link) in &LINKS {
         tally.check(&format!("verify between hosts, {name}"), || {
-            let launch = bench.launch(Place::Hosts, RANKS, &verify, LIMIT_SECONDS);
-            let job = launch.between_hosts(layout, format!("verify between hosts {name}"), link)?;
+            let launch = bench.launch(Place::Hosts(*link), RANKS, &verify, LIMIT_SECONDS);
+            let job = launch.job(layout, format!("verify between hosts {name}"))?;
             judge(&launch, link, &job.check()?, verify::verdict)
         });
         tally.check(&format!("IMB PingPong between hosts, {name}"), || {
@@ -51,6 +51,11 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
             ping_pong(layout, &bench, program, name, link)
         });
     }
+    tally.check("IMB-MT between hosts, 2 threads to a rank", || {
+        let place = Place::Hosts(Link::CLEAN);
+        let setting = Setting { place, ..bench.setting(layout, RANKS, LIMIT_SECONDS) };
+        imb::run(setting, &imb::THREADS, &imb::SHORT, &[])?.into_result()
+    });
     if bench.provider.is_rdgram() {
         for (name, link) in &LINKS[..2] {
             tally.check(&format!("verify between hosts, two ranks on each, {name}"), || {
@@ -62,18 +67,18 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
 
 /// The launcher goes round the hosts, so that every rank has one beside it.
 fn both_routes(layout: &Layout, bench: &Bench, program: &Path, name: &str, link: &Link) -> Result<String> {
-    let launch = bench.launch(Place::Hosts, RANKS_OF_BOTH_ROUTES, program, LIMIT_SECONDS);
+    let launch = bench.launch(Place::Hosts(*link), RANKS_OF_BOTH_ROUTES, program, LIMIT_SECONDS);
     let launch = Launch { route: Some(&Route::MEMORY), ..launch };
     let label = format!("verify between hosts {RANKS_OF_BOTH_ROUTES} ranks {name}");
-    let output = launch.between_hosts(layout, label, link)?.check()?;
+    let output = launch.job(layout, label)?.check()?;
     let links = Route::MEMORY.judge(&output)?;
     Ok(format!("{}, {links}", judge(&launch, link, &output, verify::verdict)?))
 }
 
 fn ping_pong(layout: &Layout, bench: &Bench, program: &Path, name: &str, link: &Link) -> Result<String> {
-    let launch = bench.launch(Place::Hosts, RANKS, program, LIMIT_SECONDS);
-    let job = launch.between_hosts(layout, format!("IMB between hosts {name}"), link)?;
-    let output = imb::arguments(job, "PingPong", RANKS, &imb::SHORT).check()?;
+    let launch = bench.launch(Place::Hosts(*link), RANKS, program, LIMIT_SECONDS);
+    let job = launch.job(layout, format!("IMB between hosts {name}"))?;
+    let output = imb::arguments(job, &["PingPong"], RANKS, &imb::SHORT).check()?;
     judge(&launch, link, &output, |output| Ok(imb::judge(&launch, output, "PingPong")?.to_string()))
 }
 

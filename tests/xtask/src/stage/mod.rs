@@ -63,8 +63,9 @@ const STAGES: &[Stage] = &[
     Stage { name: "capi", about: "C programs against the built library", run: capi::run },
     Stage { name: "fabric", about: "fi_info and fi_pingpong", run: fabric::run },
     Stage { name: "verify", about: "mpi-tests: every byte checked, 2, 3 and 4 ranks", run: mpi::verify },
-    Stage { name: "imb", about: "IMB-MPI1 two-sided and collective, 2 and 4 ranks", run: mpi::imb },
+    Stage { name: "imb", about: "IMB-MPI1, 2 and 4 ranks", run: mpi::imb },
     Stage { name: "imb-rma", about: "IMB-RMA and IMB-NBC, 2 ranks, a short form", run: mpi::imb_more },
+    Stage { name: "imb-mt", about: "IMB-MT, 2 ranks of 2 threads, every byte checked", run: mpi::threads },
     Stage { name: "mpi4py", about: "mpi4py's own suite of tests, 2 ranks", run: mpi::mpi4py },
     Stage {
         name: "mpich-testsuite",

@@ -60,7 +60,7 @@ impl Bench {
     }
 
     /// A suite on one host.
-    fn setting<'a>(&'a self, layout: &'a Layout, ranks: u32, seconds: u64) -> Setting<'a> {
+    pub(super) fn setting<'a>(&'a self, layout: &'a Layout, ranks: u32, seconds: u64) -> Setting<'a> {
         let (place, limit) = (Place::Loopback, Duration::from_secs(seconds));
         Setting { layout, mpi: &self.mpi, provider: &self.provider, place, ranks, limit, route: None }
     }
@@ -101,12 +101,12 @@ pub(super) fn verify(context: &mut Context<'_>, tally: &mut Tally) {
     });
 }
 
-/// IMB-MPI1's two-sided and collective list; it has to complete.
+/// IMB-MPI1; it has to complete.
 pub(super) fn imb(context: &mut Context<'_>, tally: &mut Tally) {
     let layout = context.layout;
     let Some(bench) = prepare(context, tally) else { return };
     for ranks in [2, 4] {
-        benchmarks(layout, &bench, tally, &imb::TWO_SIDED_AND_COLLECTIVE, ranks, &imb::SHORT);
+        benchmarks(layout, &bench, tally, &imb::MPI1, ranks, &imb::SHORT);
     }
 }
 
@@ -116,6 +116,18 @@ pub(super) fn imb_more(context: &mut Context<'_>, tally: &mut Tally) {
     let Some(bench) = prepare(context, tally) else { return };
     for list in [&imb::ONE_SIDED, &imb::NONBLOCKING] {
         benchmarks(layout, &bench, tally, list, 2, &imb::BRIEF);
+    }
+}
+
+/// Several threads in each rank, all of which communicate.
+pub(super) fn threads(context: &mut Context<'_>, tally: &mut Tally) {
+    let layout = context.layout;
+    let Some(bench) = prepare(context, tally) else { return };
+    for route in [&Route::MEMORY, &Route::DATAGRAMS] {
+        tally.check(&format!("IMB-MT, 2 ranks of 2 threads, {}", route.name), || {
+            let setting = Setting { route: Some(route), ..bench.setting(layout, 2, BENCHMARK_SECONDS) };
+            imb::run(setting, &imb::THREADS, &imb::SHORT, &[])?.into_result()
+        });
     }
 }
 

@@ -1,16 +1,19 @@
 //! The Intel MPI Benchmarks as tests: each one has to come to its end and to measure every size.
 //! It must never invent a number: a table that cannot be read is a failure.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::table::{self, COMPLETED};
-use super::{Outcome, Setting};
-use crate::command::Job;
+use super::{Failure, Outcome, Setting};
+use crate::command::{Finished, Job};
 use crate::mpi::Launch;
-use crate::mpi::library::compile;
+use crate::mpi::library::{compile, openmp};
+use crate::netns;
 
 /// Benchmarks of one binary.
 #[derive(Debug)]
@@ -19,6 +22,16 @@ pub(crate) struct Benchmarks {
     pub(crate) binary: &'static str,
     /// Their names.
     pub(crate) names: &'static [&'static str],
+    style: Style,
+}
+
+/// The two command lines that the binaries have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Sizes by powers of two, repetitions by time.
+    Sized,
+    /// IMB-MT's: counts of integers, so many repetitions, and what arrived is compared with what was sent.
+    Threaded,
 }
 
 /// How much of each.
@@ -30,34 +43,47 @@ pub(crate) struct Extent {
     iterations: &'static str,
     /// Sizes, as IMB's `-msglog` has them.
     sizes: &'static str,
+    /// Repetitions of every size in IMB-MT, which does not look at the time.
+    repeat: &'static str,
 }
 
 /// What a benchmark that came to its end has measured. IMB leaves sizes out when its own time is up, as on a
 /// crowded machine: that is said, and is no failure.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    /// What says which provider was taken.
-    pub(crate) proof: String,
     sizes: usize,
     left_out: usize,
 }
 
 /// Few repetitions: what counts is that every size is run.
-pub(crate) const SHORT: Extent = Extent { time: "0.2", iterations: "100", sizes: "0:20" };
+pub(crate) const SHORT: Extent = Extent { time: "0.2", iterations: "100", sizes: "0:20", repeat: "20" };
 /// For the many benchmarks of one-sided and nonblocking communication in every run of the tests.
-pub(crate) const BRIEF: Extent = Extent { time: "0.1", iterations: "20", sizes: "0:17" };
+pub(crate) const BRIEF: Extent = Extent { time: "0.1", iterations: "20", sizes: "0:17", repeat: "20" };
 /// IMB's own sizes.
-pub(crate) const COMPLETE: Extent = Extent { time: "1", iterations: "200", sizes: "0:22" };
+pub(crate) const COMPLETE: Extent = Extent { time: "0.2", iterations: "200", sizes: "0:22", repeat: "50" };
 
-/// What every MPI is run with.
-pub(crate) const TWO_SIDED: Benchmarks = Benchmarks { binary: "IMB-MPI1", names: &["PingPong", "Allreduce"] };
+/// So many threads in each rank of IMB-MT.
+const THREADS_OF_RANK: &str = "2";
+/// How many integers a message of IMB-MT has: up to 256 KiB for each thread, 64 of which are under way at once.
+const COUNTS: &str = "1,4,16,64,256,1024,4096,16384,65536";
+/// What IMB-MT says when it received something else than was sent.
+const WRONG_DATA: &str = "CHECK FAILURES";
+/// After so many failures the rest would say nothing new, and each may take until its time is up.
+const FAILURES_MAX: usize = 6;
 
-/// The two-sided and collective benchmarks of IMB-MPI1.
-pub(crate) const TWO_SIDED_AND_COLLECTIVE: Benchmarks = Benchmarks {
+/// What `mpi-tests/patterns` does too, for MPIs of another ABI.
+const PATTERNS: [&str; 2] = ["PingPong", "Allreduce"];
+
+/// All of IMB-MPI1.
+pub(crate) const MPI1: Benchmarks = Benchmarks {
     binary: "IMB-MPI1",
     names: &[
         "PingPong",
+        "PingPongSpecificSource",
+        "PingPongAnySource",
         "PingPing",
+        "PingPingSpecificSource",
+        "PingPingAnySource",
         "Sendrecv",
         "Exchange",
         "Uniband",
@@ -72,10 +98,31 @@ pub(crate) const TWO_SIDED_AND_COLLECTIVE: Benchmarks = Benchmarks {
         "Alltoall",
         "Alltoallv",
         "Reduce",
+        "Reduce_local",
         "Reduce_scatter",
+        "Reduce_scatter_block",
         "Allreduce",
         "Barrier",
     ],
+    style: Style::Sized,
+};
+
+/// All of IMB-MT.
+pub(crate) const THREADS: Benchmarks = Benchmarks {
+    binary: "IMB-MT",
+    names: &[
+        "PingPongMT",
+        "PingPingMT",
+        "SendRecvMT",
+        "ExchangeMT",
+        "UniBandMT",
+        "BiBandMT",
+        "BarrierMT",
+        "BcastMT",
+        "ReduceMT",
+        "AllReduceMT",
+    ],
+    style: Style::Threaded,
 };
 
 /// All of IMB-RMA.
@@ -102,6 +149,7 @@ pub(crate) const ONE_SIDED: Benchmarks = Benchmarks {
         "Compare_and_swap",
         "Truly_passive_put",
     ],
+    style: Style::Sized,
 };
 
 /// All of IMB-NBC; those with `_pure` in their names differ from the others only in that nothing is computed
@@ -136,70 +184,156 @@ pub(crate) const NONBLOCKING: Benchmarks = Benchmarks {
         "Iallreduce_pure",
         "Ibarrier_pure",
     ],
+    style: Style::Sized,
 };
 
-/// Every benchmark, each in a run of its own.
-pub(crate) fn run(setting: Setting<'_>, benchmarks: &Benchmarks, extent: &Extent) -> Result<Outcome> {
-    let (program, note) = program(&setting, benchmarks)?;
-    let mut outcome = Outcome { note: note.to_owned(), ..Outcome::default() };
-    let mut left_out = Vec::new();
-    for &name in benchmarks.names {
-        match one(&setting, &program, name, extent) {
-            Ok(measured) => {
-                println!("  ok      {name}: {measured}");
-                outcome.passed += 1;
-                outcome.proof = measured.proof;
-                if measured.left_out > 0 {
-                    left_out.push(name);
-                }
-            }
-            Err(error) => outcome.failed.push(format!("{name}: {error:#}")),
+/// All of them, or those that are chosen, in one run; after one that failed those that are left in another.
+pub(crate) fn run(
+    setting: Setting<'_>,
+    benchmarks: &Benchmarks,
+    extent: &Extent,
+    chosen: &[&str],
+) -> Result<Outcome> {
+    let program = Program::find(&setting, benchmarks)?;
+    let mut outcome = Outcome { note: program.note.to_owned(), ..Outcome::default() };
+    let mut left: Vec<&str> = benchmarks.names.to_vec();
+    left.retain(|name| chosen.is_empty() || chosen.contains(name));
+    let all = left.len();
+    left.retain(|name| program.has(name));
+    outcome.skipped = all - left.len();
+    let mut short_of_time = Vec::new();
+    while !left.is_empty() {
+        let launch = setting.launch(&program.path);
+        let job = launch.job(setting.layout, setting.label(benchmarks.binary))?;
+        let end = benchmarks.arguments(&setting, job, &left, extent)?.run()?;
+        outcome.dropped += netns::dropped(&end.output);
+        if let Some(proof) = launch.taken(&end.output)? {
+            outcome.proof = proof;
+        }
+        let through = benchmarks.through(&left, &end.output);
+        let passed = if outcome.proof.is_empty() { 0 } else { through };
+        outcome.passed += passed;
+        short_of_time.extend(left.drain(..passed).filter(|name| table::left_out_of(&end.output, name)));
+        if left.is_empty() {
+            let taken = setting.route.map(|route| route.judge(&end.output)).transpose()?;
+            outcome.note.push_str(&taken.unwrap_or_default());
+            // All tables may be there and MPI_Finalize fail.
+            end.into_result()?;
+            break;
+        }
+        outcome.failed.push(Failure::new(left.remove(0), how(&end)));
+        if outcome.failed.len() >= FAILURES_MAX {
+            outcome.failed.extend(left.drain(..).map(|name| Failure::new(name, "not reached")));
         }
     }
-    if !left_out.is_empty() {
-        outcome.note = format!("not all sizes for lack of time: {}", left_out.join(", "));
+    if !short_of_time.is_empty() {
+        outcome.note = format!("not all sizes for lack of time: {}", short_of_time.join(", "));
     }
     Ok(outcome)
 }
 
-/// The binary, or for an MPI of another ABI our own program with the same patterns.
-fn program(setting: &Setting<'_>, benchmarks: &Benchmarks) -> Result<(PathBuf, &'static str)> {
-    if let Some(binary) = setting.mpi.imb(benchmarks.binary) {
-        return Ok((binary, ""));
-    }
-    if benchmarks.binary != TWO_SIDED.binary {
-        bail!("{} is not there for this MPI's ABI, and no package has its sources", benchmarks.binary);
-    }
-    let source = setting.layout.root.join("mpi-tests/patterns.c");
-    let program = compile(setting.layout, setting.mpi, "patterns", &[source])?;
-    Ok((program, "mpi-tests/patterns instead of IMB, whose binaries have another ABI"))
+fn how(end: &Finished) -> String {
+    let wrong = end.output.lines().find(|line| line.contains(WRONG_DATA)).map(str::to_owned);
+    let how = wrong.or_else(|| end.hung()).unwrap_or_else(|| "the program ended in it".to_owned());
+    format!("{how}; {}", end.log().display())
 }
 
-/// One benchmark.
-pub(crate) fn one(
-    setting: &Setting<'_>,
-    program: &std::path::Path,
-    name: &str,
-    extent: &Extent,
-) -> Result<Measured> {
+/// What the benchmarks are in.
+struct Program {
+    path: PathBuf,
+    note: &'static str,
+    /// All that it can; everything without.
+    names: Option<&'static [&'static str]>,
+}
+
+impl Program {
+    /// The binary, or for an MPI of another ABI our own program with the same patterns.
+    fn find(setting: &Setting<'_>, benchmarks: &Benchmarks) -> Result<Self> {
+        if let Some(path) = setting.mpi.imb(benchmarks.binary) {
+            return Ok(Self { path, note: "", names: None });
+        }
+        if benchmarks.binary != MPI1.binary {
+            bail!("{} is not there for this MPI's ABI, and no package has its sources", benchmarks.binary);
+        }
+        let source = setting.layout.root.join("mpi-tests/patterns.c");
+        let path = compile(setting.layout, setting.mpi, "patterns", &[source])?;
+        let note =
+            "PingPong and Allreduce of mpi-tests/patterns instead of IMB, whose binaries have another ABI";
+        Ok(Self { path, note, names: Some(&PATTERNS) })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.is_none_or(|names| names.contains(&name))
+    }
+}
+
+impl Benchmarks {
+    /// The command line for these of them, with all ranks.
+    fn arguments(&self, setting: &Setting<'_>, job: Job, names: &[&str], extent: &Extent) -> Result<Job> {
+        if self.style == Style::Sized {
+            return Ok(arguments(job, names, setting.ranks, extent));
+        }
+        let libraries = setting.mpi.lib().into_iter().chain([openmp(setting.layout)?]);
+        let path: OsString = env::join_paths(libraries).context("a directory's name has a colon in it")?;
+        Ok(job
+            .env("LD_LIBRARY_PATH", path)
+            .env("OMP_NUM_THREADS", THREADS_OF_RANK)
+            .args(["-thread_level", "multiple", "-check", "1", "-warmup", "2"])
+            .args(["-repeat", extent.repeat, "-count", COUNTS])
+            .args(names))
+    }
+
+    /// How many of these, which were run in this order, came to their end.
+    fn through(&self, names: &[&str], output: &str) -> usize {
+        let (good, wrong) = output.split_once(WRONG_DATA).map_or((output, false), |(good, _)| (good, true));
+        let tables = table::tables(good);
+        let rows = |name: &str| tables.get(name).map_or(0, Vec::len);
+        match self.style {
+            // The name of a benchmark is printed when it begins.
+            Style::Sized => {
+                let measured = |name: &&&str| rows(name) > 0 || table::left_out_of(output, name);
+                let begun = names.iter().take_while(|name| tables.contains_key(**name)).count();
+                let ended = if output.contains(COMPLETED) { begun } else { begun.saturating_sub(1) };
+                names[..ended].iter().take_while(measured).count()
+            }
+            // It is printed with its first row: wrong data may belong to the last benchmark that was named, or to
+            // the first size of the next. What a barrier measures has no sizes.
+            Style::Threaded => {
+                let wanted = |name: &str| if name == "BarrierMT" { 1 } else { COUNTS.split(',').count() };
+                let complete = names.iter().take_while(|name| rows(name) == wanted(name)).count();
+                if wrong { complete.saturating_sub(1) } else { complete }
+            }
+        }
+    }
+}
+
+/// What of each is run, in words.
+pub(crate) fn describe(extent: &Extent) -> String {
+    let Extent { time, iterations, sizes, repeat } = extent;
+    format!(
+        "IMB: `-msglog {sizes} -iter {iterations} -time {time}`; IMB-MT: {THREADS_OF_RANK} threads to a rank, \
+         `-check 1 -repeat {repeat} -count {COUNTS}`"
+    )
+}
+
+/// One benchmark of IMB-MPI1, IMB-RMA or IMB-NBC.
+pub(crate) fn one(setting: &Setting<'_>, program: &Path, name: &str, extent: &Extent) -> Result<Measured> {
     let launch = setting.launch(program);
     let job = launch.job(setting.layout, setting.label(&format!("IMB {name}")))?;
-    let output = arguments(job, name, setting.ranks, extent).check()?;
+    let output = arguments(job, &[name], setting.ranks, extent).check()?;
     judge(&launch, &output, name)
 }
 
-/// One benchmark with all ranks.
-pub(crate) fn arguments(job: Job, name: &str, ranks: u32, extent: &Extent) -> Job {
-    job.args(["-time", extent.time, "-iter", extent.iterations, "-msglog", extent.sizes]).args([
-        "-npmin",
-        &ranks.to_string(),
-        name,
-    ])
+/// Benchmarks with all ranks.
+pub(crate) fn arguments(job: Job, names: &[&str], ranks: u32, extent: &Extent) -> Job {
+    job.args(["-time", extent.time, "-iter", extent.iterations, "-msglog", extent.sizes])
+        .args(["-npmin", &ranks.to_string()])
+        .args(names)
 }
 
 /// The benchmark came to its end, having measured something.
 pub(crate) fn judge(launch: &Launch<'_>, output: &str, name: &str) -> Result<Measured> {
-    let proof = launch.proof(output)?;
+    launch.proof(output)?;
     if !output.contains(COMPLETED) {
         bail!("IMB did not come to its end");
     }
@@ -208,7 +342,7 @@ pub(crate) fn judge(launch: &Launch<'_>, output: &str, name: &str) -> Result<Mea
     if sizes == 0 && left_out == 0 {
         bail!("IMB printed no table for {name}");
     }
-    Ok(Measured { proof, sizes, left_out })
+    Ok(Measured { sizes, left_out })
 }
 
 impl fmt::Display for Measured {
@@ -218,5 +352,39 @@ impl fmt::Display for Measured {
             write!(f, ", given up at one or more of them for lack of time")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_benchmark_that_did_not_end_is_named() {
+        let begun = "# Benchmarking PingPong\n#bytes #repetitions t\n0 100 1.0\n# Benchmarking Bcast\n\
+                     #bytes #repetitions t\n0 100 1.0\n";
+        let names = ["PingPong", "Bcast", "Barrier"];
+        assert_eq!(MPI1.through(&names, begun), 1, "Bcast was begun");
+        let ended = begun.to_owned() + COMPLETED;
+        assert_eq!(MPI1.through(&names, &ended), 2, "and Barrier was not");
+        assert_eq!(MPI1.through(&names, COMPLETED), 0);
+    }
+
+    #[test]
+    fn a_benchmark_without_a_row_has_not_passed() {
+        let output = "# Benchmarking PingPong\n# Benchmarking Bcast\n#bytes #repetitions t\n0 100 1.0\n";
+        assert_eq!(MPI1.through(&["PingPong", "Bcast"], &(output.to_owned() + COMPLETED)), 0);
+    }
+
+    #[test]
+    fn a_threaded_benchmark_needs_all_its_sizes_and_the_right_data() {
+        let rows = |name: &str, rows: usize| {
+            format!("# Benchmarking {name}\n#bytes #repetitions t\n{}", "8 20 1.5\n".repeat(rows))
+        };
+        let count = COUNTS.split(',').count();
+        let good = rows("PingPongMT", count) + &rows("BcastMT", count - 1);
+        assert_eq!(THREADS.through(&["PingPongMT", "BcastMT"], &good), 1);
+        let wrong = rows("PingPongMT", count) + "CHECK FAILURES: rank 0: 3\n";
+        assert_eq!(THREADS.through(&["PingPongMT"], &wrong), 0);
     }
 }

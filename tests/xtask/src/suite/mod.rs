@@ -8,12 +8,13 @@ mod record;
 pub(crate) mod table;
 pub(crate) mod verify;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
 use crate::mpi::library::NAMES;
@@ -24,15 +25,17 @@ use crate::packages;
 /// The suites on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Choice {
-    /// IMB-MPI1's PingPong and Allreduce.
+    /// All of IMB-MPI1.
     Imb,
     /// All of IMB-RMA.
     ImbRma,
     /// All of IMB-NBC.
     ImbNbc,
+    /// All of IMB-MT, two threads to a rank, every byte checked.
+    ImbMt,
     /// `mpi-tests/verify`, compiled for the MPI.
     Verify,
-    /// mpi4py's own suite, compared with the same over tcp;ofi_rxm.
+    /// mpi4py's own suite; what fails is run over tcp;ofi_rxm too.
     Mpi4py,
     /// MPICH's own test suite, compared with the same over tcp;ofi_rxm: takes an hour, and is not part of `all`.
     MpichTestsuite,
@@ -65,21 +68,40 @@ pub(crate) struct Outcome {
     /// Tests that passed.
     pub(crate) passed: usize,
     /// Each test that failed, or was not reached, with what was seen.
-    pub(crate) failed: Vec<String>,
+    pub(crate) failed: Vec<Failure>,
+    /// Tests that failed, and over [`PEER`](crate::mpi::PEER) as well.
+    pub(crate) failed_too: Vec<String>,
     /// Tests that were left out, by the suite's own judgement or because this MPI does not have them.
     pub(crate) skipped: usize,
     /// What says which provider was taken.
     pub(crate) proof: String,
     /// What else has to be known to read the counts.
     pub(crate) note: String,
+    /// Packets that were lost on purpose.
+    pub(crate) dropped: u64,
+}
+
+/// A test that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    /// Its name, as the suite can be asked for it; or what else went wrong.
+    pub(crate) test: String,
+    /// What was seen.
+    pub(crate) seen: String,
 }
 
 impl Choice {
-    fn name(self) -> &'static str {
+    /// Those that are meant by all.
+    pub(crate) const EACH: [Self; 6] =
+        [Self::Imb, Self::ImbRma, Self::ImbNbc, Self::ImbMt, Self::Verify, Self::Mpi4py];
+
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Imb => "imb",
             Self::ImbRma => "imb-rma",
             Self::ImbNbc => "imb-nbc",
+            Self::ImbMt => "imb-mt",
             Self::Verify => "verify",
             Self::Mpi4py => "mpi4py",
             Self::MpichTestsuite => "mpich-testsuite",
@@ -96,7 +118,7 @@ impl Choice {
     /// The same unless it is said.
     fn ranks(self) -> &'static [u32] {
         match self {
-            Self::Imb | Self::ImbRma | Self::ImbNbc | Self::All => &[2],
+            Self::Imb | Self::ImbRma | Self::ImbNbc | Self::ImbMt | Self::All => &[2],
             Self::Verify => &[2, 3, 4],
             Self::Mpi4py => &[2, 3],
             // Its lists say how many each test has.
@@ -104,16 +126,39 @@ impl Choice {
         }
     }
 
-    fn run(self, setting: Setting<'_>, options: &Options) -> Result<Outcome> {
+    /// Run it, or these tests of it.
+    pub(crate) fn run(self, setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         match self {
-            Self::Imb => imb::run(setting, &imb::TWO_SIDED, &imb::COMPLETE),
-            Self::ImbRma => imb::run(setting, &imb::ONE_SIDED, &imb::COMPLETE),
-            Self::ImbNbc => imb::run(setting, &imb::NONBLOCKING, &imb::COMPLETE),
-            Self::Verify => verify::run(setting, &[]),
+            Self::Imb => imb::run(setting, &imb::MPI1, &imb::COMPLETE, chosen),
+            Self::ImbRma => imb::run(setting, &imb::ONE_SIDED, &imb::COMPLETE, chosen),
+            Self::ImbNbc => imb::run(setting, &imb::NONBLOCKING, &imb::COMPLETE, chosen),
+            Self::ImbMt => imb::run(setting, &imb::THREADS, &imb::COMPLETE, chosen),
+            Self::Verify => verify::run(setting, chosen),
             Self::Mpi4py => mpi4py::compare(setting),
-            Self::MpichTestsuite => mpich::run(setting, &options.mpich),
+            Self::MpichTestsuite => bail!("what is to be run of MPICH's test suite has options of its own"),
             Self::All => bail!("all is not one suite"),
         }
+    }
+}
+
+impl Failure {
+    /// `test` failed, and this was seen.
+    pub(crate) fn new(test: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self { test: test.into(), seen: seen.into() }
+    }
+}
+
+impl From<String> for Failure {
+    /// Something went wrong that is no test.
+    fn from(seen: String) -> Self {
+        Self::new("", seen)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.test.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{}", self.test, self.seen)
     }
 }
 
@@ -126,17 +171,32 @@ impl<'a> Setting<'a> {
 
     /// Names its logs.
     pub(crate) fn label(&self, what: &str) -> String {
-        let hosts = if self.place == Place::Hosts { " two hosts" } else { "" };
+        let hosts = match self.place.link() {
+            None => "",
+            Some(link) if link.loss_per_mille == 0 => " two hosts",
+            Some(_) => " two hosts with loss",
+        };
         let ranks = if self.ranks == 0 { String::new() } else { format!(" {} ranks", self.ranks) };
         format!("{what} {}{ranks} over {}{hosts}", self.mpi.name, self.provider.name)
     }
 }
 
 impl Outcome {
+    /// Tests that failed over [`PEER`](crate::mpi::PEER) as well are not this project's failures.
+    pub(crate) fn excuse(&mut self, theirs: &Self) {
+        let too = |failure: &Failure| {
+            !failure.test.is_empty() && theirs.failed.iter().any(|other| other.test == failure.test)
+        };
+        let (too, ours): (Vec<_>, Vec<_>) = self.failed.drain(..).partition(too);
+        self.failed = ours;
+        self.failed_too.extend(too.into_iter().map(|failure| failure.test));
+    }
+
     /// As the result of one check.
     pub(crate) fn into_result(self) -> Result<String> {
-        let Self { passed, failed, skipped, note, .. } = self;
+        let Self { passed, failed, skipped, note, dropped, .. } = self;
         if !failed.is_empty() {
+            let failed: Vec<String> = failed.iter().map(Failure::to_string).collect();
             bail!("{passed} passed, {} failed:\n    {}", failed.len(), failed.join("\n    "));
         }
         if passed == 0 {
@@ -147,14 +207,20 @@ impl Outcome {
             // Writing to a string cannot fail.
             let _ = write!(text, ", {skipped} skipped");
         }
-        Ok(if note.is_empty() { text } else { format!("{text}; {note}") })
+        if !note.is_empty() {
+            let _ = write!(text, "; {note}");
+        }
+        if dropped > 0 {
+            let _ = write!(text, "; {dropped} packets dropped");
+        }
+        Ok(text)
     }
 }
 
 /// Run what the options ask for; the last line counts all tests.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     packages::require(layout, &[packages::GCC, packages::LIBC_HEADERS, packages::VENV])?;
-    if options.place() == Place::Hosts {
+    if options.place().link().is_some() {
         netns::available(layout)?;
     }
     let provider = Provider::prepare(layout, &options.provider)?;
@@ -168,7 +234,10 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
                 let place = options.place();
                 let route = None;
                 let setting = Setting { layout, mpi: &mpi, provider: &provider, place, ranks, limit, route };
-                let outcome = carry_out(suite, setting, options);
+                let outcome = carry_out(suite, setting, || match suite {
+                    Choice::MpichTestsuite => mpich::run(setting, &options.mpich),
+                    _ => suite.run(setting, &[]),
+                });
                 passed += outcome.passed;
                 failed += outcome.failed.len();
                 skipped += outcome.skipped;
@@ -185,13 +254,19 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn carry_out(suite: Choice, setting: Setting<'_>, options: &Options) -> Outcome {
+/// Run it, and print how it ended.
+pub(crate) fn carry_out(
+    suite: Choice,
+    setting: Setting<'_>,
+    run: impl FnOnce() -> Result<Outcome>,
+) -> Outcome {
     println!("== {}", setting.label(suite.name()));
     let start = Instant::now();
     // A suite that cannot be run at all is one failure.
-    let outcome = suite
-        .run(setting, options)
-        .unwrap_or_else(|error| Outcome { failed: vec![format!("{error:#}")], ..Outcome::default() });
+    let outcome = run().unwrap_or_else(|error| Outcome {
+        failed: vec![Failure::from(format!("{error:#}"))],
+        ..Outcome::default()
+    });
     for failure in &outcome.failed {
         println!("  FAILED  {failure}");
     }
@@ -207,7 +282,11 @@ fn carry_out(suite: Choice, setting: Setting<'_>, options: &Options) -> Outcome 
 }
 
 fn row(suite: Choice, setting: &Setting<'_>, outcome: &Outcome) -> String {
-    let hosts = if setting.place == Place::Hosts { 2 } else { 1 };
+    let hosts = match setting.place.link() {
+        None => "1",
+        Some(link) if link.loss_per_mille == 0 => "2",
+        Some(_) => "2, loss",
+    };
     let ranks = if setting.ranks == 0 { "as listed".to_owned() } else { setting.ranks.to_string() };
     let taken = if outcome.proof.is_empty() { "not known" } else { setting.provider.name.as_str() };
     format!(
@@ -235,7 +314,7 @@ fn names(options: &Options) -> Vec<&str> {
 
 fn suites(chosen: &[Choice]) -> Vec<Choice> {
     if chosen.contains(&Choice::All) {
-        return vec![Choice::Imb, Choice::ImbRma, Choice::ImbNbc, Choice::Verify, Choice::Mpi4py];
+        return Choice::EACH.to_vec();
     }
     chosen.to_vec()
 }

@@ -1,5 +1,5 @@
-//! mpi4py's own test suite, with one MPI: alone against a list of known failures, or test by test against the
-//! same suite over tcp;ofi_rxm. A hang or a crash costs the test that it happened in; the others still run.
+//! mpi4py's own test suite, with one MPI: alone against a list of known failures, or with what fails
+//! run over tcp;ofi_rxm as well. A hang or a crash costs the test that it happened in; the others still run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::record::{self, Records};
-use super::{Outcome, Setting};
+use super::{Failure, Outcome, Setting};
 use crate::command::Finished;
 use crate::mpi::library::{Family, mpi4py, mpi4py_source};
 use crate::mpi::{PEER, Place, Provider};
+use crate::netns;
 
 /// So often the suite is begun again after a hang or a crash.
 const RUNS_MAX: usize = 8;
@@ -54,7 +55,7 @@ const LEFT_OUT: [LeftOut; 3] = [
 
 /// What is left out there.
 fn left_out(place: Place) -> impl Iterator<Item = &'static LeftOut> {
-    LEFT_OUT.iter().filter(move |test| place == Place::Hosts || !test.only_between_hosts)
+    LEFT_OUT.iter().filter(move |test| place.link().is_some() || !test.only_between_hosts)
 }
 
 /// All runs of the suite over one provider.
@@ -66,16 +67,17 @@ struct Suite {
     /// What is wrong beside the tests.
     unfinished: Vec<String>,
     proof: String,
+    dropped: u64,
 }
 
 /// Over one provider only: nothing but the known failures may fail, and those have to.
 pub(crate) fn alone(setting: Setting<'_>) -> Result<Outcome> {
-    let suite = run(setting)?;
+    let suite = run(setting, &[])?;
     let mut outcome =
         suite.outcome(setting.place, |test| KNOWN_FAILURES.iter().any(|(known, _)| *known == test));
     for (known, reason) in KNOWN_FAILURES {
         if suite.results.get(known) != Some(&record::Result::Failed) {
-            outcome.failed.push(format!("{known} was known to fail ({reason}) and did not"));
+            outcome.failed.push(Failure::new(known, format!("was known to fail ({reason}) and did not")));
         }
     }
     outcome.note =
@@ -83,25 +85,23 @@ pub(crate) fn alone(setting: Setting<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Over the wanted provider and over [`PEER`]: only what fails over the first alone counts.
+/// Over the wanted provider, and over [`PEER`] what fails there: only what fails over the first alone counts.
 pub(crate) fn compare(setting: Setting<'_>) -> Result<Outcome> {
-    let suite = run(setting)?;
+    let suite = run(setting, &[])?;
+    let (failed, others): (Vec<_>, Vec<_>) = suite.results.iter().partition(|(_, result)| !good(**result));
+    if failed.is_empty() {
+        return Ok(suite.outcome(setting.place, |_| false));
+    }
     let peer = Provider::builtin(PEER);
-    println!("   the same over {PEER}");
-    let theirs = run(Setting { provider: &peer, ..setting })?;
+    println!("   {} tests over {PEER}", failed.len());
+    let others: Vec<&str> = others.into_iter().map(|(test, _)| test.as_str()).collect();
+    let theirs = run(Setting { provider: &peer, ..setting }, &others)?;
+    // A test that was not reached there does not fail there.
     let fails_too = |test: &str| theirs.results.get(test).is_some_and(|result| !good(*result));
     let mut outcome = suite.outcome(setting.place, fails_too);
-    let both: Vec<&str> = suite
-        .results
-        .iter()
-        .filter(|(test, result)| !good(**result) && fails_too(test))
-        .map(|(test, _)| test.as_str())
-        .collect();
-    outcome.failed.extend(theirs.unfinished.iter().map(|text| format!("over {PEER}: {text}")));
-    outcome.note = match both.len() {
-        0 => format!("nothing fails over {PEER}"),
-        count => format!("{count} fail over {PEER} too: {}", both.join(", ")),
-    };
+    let too = failed.into_iter().map(|(test, _)| test).filter(|test| fails_too(test));
+    outcome.failed_too = too.cloned().collect();
+    outcome.failed.extend(theirs.unfinished.iter().map(|text| Failure::new(format!("over {PEER}"), text)));
     Ok(outcome)
 }
 
@@ -116,22 +116,23 @@ impl Suite {
         let mut outcome = Outcome {
             passed: count(record::Result::Passed),
             skipped: count(record::Result::Skipped) + left_out(place).count(),
-            failed: self.unfinished.clone(),
+            failed: self.unfinished.iter().cloned().map(Failure::from).collect(),
             proof: self.proof.clone(),
+            dropped: self.dropped,
             ..Outcome::default()
         };
         for (test, result) in &self.results {
             if !good(*result) && !excused(test) {
                 let seen = self.broken.get(test).map_or("failed", String::as_str);
-                outcome.failed.push(format!("{test}: {seen}"));
+                outcome.failed.push(Failure::new(test, seen));
             }
         }
         outcome
     }
 }
 
-/// Run the suite to its end, over hangs and crashes.
-fn run(setting: Setting<'_>) -> Result<Suite> {
+/// Run the suite to its end, over hangs and crashes, without these tests.
+fn run(setting: Setting<'_>, without: &[&str]) -> Result<Suite> {
     let python = mpi4py(setting.layout)?;
     let source = mpi4py_source(setting.layout)?;
     let mut suite = Suite::default();
@@ -139,9 +140,10 @@ fn run(setting: Setting<'_>) -> Result<Suite> {
         println!("   left out: {test}: {reason}");
     }
     for _ in 0..RUNS_MAX {
-        let dir = records_dir(setting, &suite)?;
+        let dir = records_dir(setting, &suite, without)?;
         let (end, proof) = once(setting, &python, &source, &dir)?;
         suite.proof = proof;
+        suite.dropped += netns::dropped(&end.output);
         let records = read(&dir, setting.ranks);
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         let known = suite.results.len();
@@ -200,10 +202,11 @@ fn once(setting: Setting<'_>, python: &Path, source: &Path, dir: &Path) -> Resul
 }
 
 /// A new directory for the records, with the tests that are to be left out.
-fn records_dir(setting: Setting<'_>, suite: &Suite) -> Result<PathBuf> {
+fn records_dir(setting: Setting<'_>, suite: &Suite, without: &[&str]) -> Result<PathBuf> {
     let dir = setting.layout.run_dir().join(format!("mpi4py-{}", std::process::id()));
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let done = suite.results.keys().map(String::as_str).chain(left_out(setting.place).map(|left| left.test));
+    let done = done.chain(without.iter().copied());
     let done: String = done.map(|test| format!("{test}\n")).collect();
     fs::write(dir.join("done"), done).context("cannot write the list of tests that are done")?;
     Ok(dir)

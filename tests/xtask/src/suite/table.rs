@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// What IMB prints when all its benchmarks are through.
 pub(crate) const COMPLETED: &str = "# All processes entering MPI_Finalize";
 
+/// What stands before a benchmark's name.
+const BENCHMARK: &str = "# Benchmarking ";
+
 /// One row: the message size and the columns after the repetition count.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
@@ -22,7 +25,7 @@ pub(crate) fn tables(output: &str) -> BTreeMap<String, Vec<Row>> {
     let mut current: Option<String> = None;
     let mut sized = true;
     for line in output.lines().map(str::trim) {
-        if let Some(rest) = line.strip_prefix("# Benchmarking ") {
+        if let Some(rest) = line.strip_prefix(BENCHMARK) {
             let name = rest.split_whitespace().next().unwrap_or_default().to_owned();
             tables.insert(name.clone(), Vec::new());
             current = Some(name);
@@ -40,6 +43,19 @@ pub(crate) fn tables(output: &str) -> BTreeMap<String, Vec<Row>> {
 /// How many sizes IMB began and gave up because its time for the table was over.
 pub(crate) fn left_out(output: &str) -> usize {
     output.lines().filter(|line| line.contains(" time-out.;")).count()
+}
+
+/// Did IMB give up sizes of this benchmark for lack of time?
+pub(crate) fn left_out_of(output: &str, name: &str) -> bool {
+    let mut current = "";
+    for line in output.lines() {
+        let begun = line.trim().strip_prefix(BENCHMARK).and_then(|rest| rest.split_whitespace().next());
+        current = begun.unwrap_or(current);
+        if current == name && left_out(line) > 0 {
+            return true;
+        }
+    }
+    false
 }
 
 /// Repetitions and what was measured, after the size where the benchmark has messages.

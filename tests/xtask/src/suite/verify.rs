@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Outcome, Setting};
+use super::{Failure, Outcome, Setting};
 use crate::command::Job;
 use crate::layout::Layout;
 use crate::mpi::Mpi;
 use crate::mpi::library::{Family, compile};
+use crate::netns;
 
 /// After so many failures the rest would say nothing new, and each may take until its time is up.
 const FAILURES_MAX: usize = 6;
@@ -77,6 +78,7 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         let job = launch.job(setting.layout, setting.label("verify"))?;
         let end = job.arg("1").args(&left).run()?;
         outcome.proof = launch.proof(&end.output)?;
+        outcome.dropped += netns::dropped(&end.output);
         let passed = passed(&end.output);
         checks += passed.iter().map(|(_, checks)| checks).sum::<u64>();
         let reached = left.iter().zip(&passed).take_while(|(wanted, (name, _))| *wanted == name).count();
@@ -95,9 +97,9 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         let seen = explanation(&end.output)
             .or_else(|| end.hung())
             .unwrap_or_else(|| format!("the program ended without a word; {}", end.log().display()));
-        outcome.failed.push(format!("verify {failed}: {seen}"));
+        outcome.failed.push(Failure::new(failed, seen));
         if outcome.failed.len() >= FAILURES_MAX {
-            outcome.failed.extend(left.drain(..).map(|name| format!("verify {name}: not reached")));
+            outcome.failed.extend(left.drain(..).map(|name| Failure::new(name, "not reached")));
         }
     }
     let checks = format!("{checks} checks");

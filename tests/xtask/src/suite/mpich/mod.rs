@@ -17,10 +17,10 @@ use clap::{Args, ValueEnum};
 use self::list::Test;
 use self::results::{Counts, Ending, Results};
 use self::runner::Runner;
-use super::{Outcome, Setting};
+use super::{Failure, Outcome, Setting};
 use crate::mpi::library::Family;
-use crate::mpi::{PEER, Place, Provider, Route};
-use crate::netns::Hosts;
+use crate::mpi::{PEER, Provider, Route};
+use crate::netns::{Hosts, Link};
 
 /// The MPI that the suite is run with unless another one is named: the newest of the suite's own generation.
 pub(crate) const MPI: &str = "mpich-4.3.2";
@@ -147,10 +147,13 @@ pub(crate) fn run(setting: Setting<'_>, options: &Selection) -> Result<Outcome> 
     if setting.mpi.family != Family::Mpich {
         bail!("MPICH's test suite is for MPICH");
     }
+    if setting.place.link().is_some_and(|link| link != Link::CLEAN) {
+        bail!("MPICH's test suite is not run with loss: its time limits are for networks without");
+    }
     let root = source::prepare(setting.layout, setting.mpi)?;
     let tests = options.select(&root)?;
     source::build(setting.layout, &root, &tests)?;
-    let hosts = if setting.place == Place::Hosts { Some(Hosts::stand(setting.layout)?) } else { None };
+    let hosts = if setting.place.link().is_some() { Some(Hosts::stand(setting.layout)?) } else { None };
     let minutes = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let until = minutes.map(|minutes| Instant::now() + minutes);
     let runner =
@@ -206,7 +209,7 @@ impl Selection {
 
     /// Other providers than our own have no choice of routes, nor do ranks that are divided among hosts.
     fn routes(&self, setting: &Setting<'_>) -> Vec<Option<&'static Route>> {
-        if setting.place == Place::Hosts || !setting.provider.is_rdgram() {
+        if setting.place.link().is_some() || !setting.provider.is_rdgram() {
             return vec![None];
         }
         match self.routes {
@@ -264,7 +267,8 @@ fn judge(tests: &[&Test], columns: &[Column<'_>]) -> Outcome {
     for column in columns {
         if !column.complete {
             let left = column.tests.iter().filter(|test| column.ending(test).is_none()).count();
-            outcome.failed.push(format!("{}: {left} tests were not run for lack of time", column.name));
+            let text = format!("{}: {left} tests were not run for lack of time", column.name);
+            outcome.failed.push(Failure::from(text));
         }
         if !column.judged {
             continue;
@@ -277,10 +281,10 @@ fn judge(tests: &[&Test], columns: &[Column<'_>]) -> Outcome {
                 too.insert(&test.name);
             } else {
                 let seen = column.results.get(&test.name).map_or("", |record| record.seen.as_str());
-                outcome.failed.push(format!("{} over {}: {seen}", test.name, column.name));
+                outcome.failed.push(Failure::new(&test.name, format!("over {}: {seen}", column.name)));
             }
         }
-        outcome.failed.extend(column.doubt(tests));
+        outcome.failed.extend(column.doubt(tests).map(Failure::from));
         outcome.proof = format!("{} tests named the provider", column.results.proven(tests));
     }
     outcome.note = match too.len() {

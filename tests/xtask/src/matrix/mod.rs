@@ -1,0 +1,147 @@
+//! `cargo xtask matrix`: every MPI with every suite in every place, one cell after the other, and a page with all of them.
+//! A cell that was not run stays so on the page; nothing that was not run is called passed.
+
+mod cell;
+mod page;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use self::cell::{Cell, Place, Record};
+use crate::layout::Layout;
+use crate::mpi::library::NAMES;
+use crate::mpi::{Mpi, Provider, RDGRAM};
+use crate::netns;
+use crate::packages;
+use crate::suite::Choice;
+
+/// Where the page is in the workspace.
+const PAGE: &str = "prov/docs/matrix.md";
+
+/// Options of `cargo xtask matrix`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only these MPIs.
+    #[arg(long = "mpi", value_delimiter = ',')]
+    mpis: Vec<String>,
+    /// Only these suites.
+    #[arg(long = "suite", value_delimiter = ',')]
+    suites: Vec<Choice>,
+    /// Only these places.
+    #[arg(long = "place", value_delimiter = ',')]
+    places: Vec<Place>,
+    /// Begin no cell after so many minutes; `--resume` goes on.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Run only cells that have no result from an earlier run.
+    #[arg(long)]
+    resume: bool,
+    /// Run nothing, and only make the page of the results that there are.
+    #[arg(long)]
+    no_run: bool,
+    /// Write the page into the sources, not only print it.
+    #[arg(long)]
+    write: bool,
+}
+
+/// The results by their cells; kept in a file, a line for each run of a cell.
+#[derive(Debug)]
+struct Results {
+    path: PathBuf,
+    records: BTreeMap<Cell, Record>,
+}
+
+/// Run the chosen cells, then make the page of all results.
+pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
+    let mut results = Results::open(&layout.target.join("matrix/results.jsonl"))?;
+    let cells = options.cells()?;
+    let mut clean = true;
+    if !options.no_run {
+        let left: Vec<Cell> = cells
+            .iter()
+            .filter(|cell| !(options.resume && results.records.contains_key(*cell)))
+            .cloned()
+            .collect();
+        clean = options.run_cells(layout, &left, &mut results)?;
+    }
+    let text = page::page(&results.records);
+    if options.write {
+        let page = layout.root.join(PAGE);
+        fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
+        println!("wrote {PAGE}");
+    } else {
+        print!("{text}");
+    }
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Options {
+    /// The chosen cells, those of one place together.
+    fn cells(&self) -> Result<Vec<Cell>> {
+        if let Some(name) = self.mpis.iter().find(|name| !NAMES.contains(&name.as_str())) {
+            bail!("no MPI is named {name}: there are {}", NAMES.join(", "));
+        }
+        if let Some(suite) = self.suites.iter().find(|suite| !Choice::EACH.contains(suite)) {
+            bail!("{} is no suite of the matrix", suite.name());
+        }
+        let chosen = |cell: &Cell| {
+            (self.mpis.is_empty() || self.mpis.contains(&cell.mpi))
+                && (self.suites.is_empty() || self.suites.iter().any(|suite| suite.name() == cell.suite))
+                && (self.places.is_empty() || self.places.contains(&cell.place))
+        };
+        Ok(Cell::all().into_iter().filter(chosen).collect())
+    }
+
+    /// Did all of them pass?
+    fn run_cells(&self, layout: &Layout, cells: &[Cell], results: &mut Results) -> Result<bool> {
+        packages::require(layout, &[packages::GCC, packages::LIBC_HEADERS, packages::VENV])?;
+        if cells.iter().any(|cell| cell.place != Place::OneHost) {
+            netns::available(layout)?;
+        }
+        let until = self.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
+        let provider = Provider::prepare(layout, RDGRAM)?;
+        let mut clean = true;
+        for cell in cells {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                println!("no time is left: --resume goes on");
+                return Ok(false);
+            }
+            let mpi = Mpi::prepare(layout, &cell.mpi)?;
+            let record = cell.run(layout, &mpi, &provider)?;
+            clean &= record.failed.is_empty();
+            results.add(cell.clone(), record)?;
+        }
+        Ok(clean)
+    }
+}
+
+impl Results {
+    /// Those in `path`, if it is there.
+    fn open(path: &Path) -> Result<Self> {
+        let mut records = BTreeMap::new();
+        for line in fs::read_to_string(path).unwrap_or_default().lines() {
+            let (cell, record): (Cell, Record) =
+                serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display()))?;
+            records.insert(cell, record);
+        }
+        Ok(Self { path: path.to_owned(), records })
+    }
+
+    /// The file only grows: what is there can be read however the run ends, and the last result of a cell counts.
+    fn add(&mut self, cell: Cell, record: Record) -> Result<()> {
+        let dir = self.path.parent().context("the results have no directory")?;
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let line = serde_json::to_string(&(&cell, &record))? + "\n";
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.records.insert(cell, record);
+        Ok(())
+    }
+}
