@@ -60,7 +60,7 @@ pub(crate) const SHORT: Extent = Extent { time: "0.2", iterations: "100", sizes:
 /// For the many benchmarks of one-sided and nonblocking communication in every run of the tests.
 pub(crate) const BRIEF: Extent = Extent { time: "0.1", iterations: "20", sizes: "0:17", repeat: "20" };
 /// IMB's own sizes.
-pub(crate) const COMPLETE: Extent = Extent { time: "0.2", iterations: "200", sizes: "0:22", repeat: "50" };
+pub(crate) const COMPLETE: Extent = Extent { time: "0.2", iterations: "100", sizes: "0:22", repeat: "50" };
 
 /// So many threads in each rank of IMB-MT.
 const THREADS_OF_RANK: &str = "2";
