@@ -11,7 +11,7 @@ mod report;
 mod section;
 mod session;
 mod site;
-mod statistics;
+pub(crate) mod statistics;
 mod table;
 mod targets;
 

@@ -3,6 +3,7 @@
 
 mod cell;
 mod page;
+mod vcis;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// Run only cells that have no result from an earlier run.
     #[arg(long)]
     resume: bool,
+    /// Run no cell, but measure what several virtual interfaces of MPICH are worth.
+    #[arg(long)]
+    vcis: bool,
     /// Run nothing, and only make the page of the results that there are.
     #[arg(long)]
     no_run: bool,
@@ -63,7 +67,9 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     let mut results = Results::open(&layout.target.join("matrix/results.jsonl"))?;
     let cells = options.cells()?;
     let mut clean = true;
-    if !options.no_run {
+    if options.vcis {
+        clean = vcis::run(layout)?;
+    } else if !options.no_run {
         let left: Vec<Cell> = cells
             .iter()
             .filter(|cell| !(options.resume && results.records.contains_key(*cell)))
@@ -71,7 +77,8 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
             .collect();
         clean = options.run_cells(layout, &left, &mut results)?;
     }
-    let text = page::page(&results.records);
+    let mut text = page::page(&results.records);
+    text.push_str(&vcis::read(layout)?.as_ref().map(vcis::section).unwrap_or_default());
     if options.write {
         let page = layout.root.join(PAGE);
         fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;

@@ -45,6 +45,8 @@ pub(crate) struct Extent {
     sizes: &'static str,
     /// Repetitions of every size in IMB-MT, which does not look at the time.
     repeat: &'static str,
+    /// How many integers a message of IMB-MT has.
+    counts: &'static str,
 }
 
 /// What a benchmark that came to its end has measured. IMB leaves sizes out when its own time is up, as on a
@@ -56,15 +58,20 @@ pub(crate) struct Measured {
 }
 
 /// Few repetitions: what counts is that every size is run.
-pub(crate) const SHORT: Extent = Extent { time: "0.2", iterations: "100", sizes: "0:20", repeat: "20" };
+pub(crate) const SHORT: Extent =
+    Extent { time: "0.2", iterations: "100", sizes: "0:20", repeat: "20", counts: COUNTS };
 /// For the many benchmarks of one-sided and nonblocking communication in every run of the tests.
-pub(crate) const BRIEF: Extent = Extent { time: "0.1", iterations: "20", sizes: "0:17", repeat: "20" };
+pub(crate) const BRIEF: Extent =
+    Extent { time: "0.1", iterations: "20", sizes: "0:17", repeat: "20", counts: COUNTS };
 /// IMB's own sizes.
-pub(crate) const COMPLETE: Extent = Extent { time: "0.2", iterations: "100", sizes: "0:22", repeat: "50" };
+pub(crate) const COMPLETE: Extent =
+    Extent { time: "0.2", iterations: "100", sizes: "0:22", repeat: "50", counts: COUNTS };
+/// Small messages only, and enough of them for a rate.
+pub(crate) const RATE: Extent = Extent { repeat: "2000", counts: "2", ..SHORT };
 
 /// So many threads in each rank of IMB-MT.
 const THREADS_OF_RANK: &str = "2";
-/// How many integers a message of IMB-MT has: up to 256 KiB for each thread, 64 of which are under way at once.
+/// Up to 256 KiB for each thread, 64 of which are under way at once.
 const COUNTS: &str = "1,4,16,64,256,1024,4096,16384,65536";
 /// What IMB-MT says when it received something else than was sent.
 const WRONG_DATA: &str = "CHECK FAILURES";
@@ -210,7 +217,7 @@ pub(crate) fn run(
         if let Some(proof) = launch.taken(&end.output)? {
             outcome.proof = proof;
         }
-        let through = benchmarks.through(&left, &end.output);
+        let through = benchmarks.through(&left, &end.output, extent);
         let passed = if outcome.proof.is_empty() { 0 } else { through };
         outcome.passed += passed;
         short_of_time.extend(left.drain(..passed).filter(|name| table::left_out_of(&end.output, name)));
@@ -269,7 +276,13 @@ impl Program {
 
 impl Benchmarks {
     /// The command line for these of them, with all ranks.
-    fn arguments(&self, setting: &Setting<'_>, job: Job, names: &[&str], extent: &Extent) -> Result<Job> {
+    pub(crate) fn arguments(
+        &self,
+        setting: &Setting<'_>,
+        job: Job,
+        names: &[&str],
+        extent: &Extent,
+    ) -> Result<Job> {
         if self.style == Style::Sized {
             return Ok(arguments(job, names, setting.ranks, extent));
         }
@@ -279,12 +292,12 @@ impl Benchmarks {
             .env("LD_LIBRARY_PATH", path)
             .env("OMP_NUM_THREADS", THREADS_OF_RANK)
             .args(["-thread_level", "multiple", "-check", "1", "-warmup", "2"])
-            .args(["-repeat", extent.repeat, "-count", COUNTS])
+            .args(["-repeat", extent.repeat, "-count", extent.counts])
             .args(names))
     }
 
     /// How many of these, which were run in this order, came to their end.
-    fn through(&self, names: &[&str], output: &str) -> usize {
+    pub(crate) fn through(&self, names: &[&str], output: &str, extent: &Extent) -> usize {
         let (good, wrong) = output.split_once(WRONG_DATA).map_or((output, false), |(good, _)| (good, true));
         let tables = table::tables(good);
         let rows = |name: &str| tables.get(name).map_or(0, Vec::len);
@@ -299,7 +312,8 @@ impl Benchmarks {
             // It is printed with its first row: wrong data may belong to the last benchmark that was named, or to
             // the first size of the next. What a barrier measures has no sizes.
             Style::Threaded => {
-                let wanted = |name: &str| if name == "BarrierMT" { 1 } else { COUNTS.split(',').count() };
+                let wanted =
+                    |name: &str| if name == "BarrierMT" { 1 } else { extent.counts.split(',').count() };
                 let complete = names.iter().take_while(|name| rows(name) == wanted(name)).count();
                 if wrong { complete.saturating_sub(1) } else { complete }
             }
@@ -309,10 +323,10 @@ impl Benchmarks {
 
 /// What of each is run, in words.
 pub(crate) fn describe(extent: &Extent) -> String {
-    let Extent { time, iterations, sizes, repeat } = extent;
+    let Extent { time, iterations, sizes, repeat, counts } = extent;
     format!(
         "IMB: `-msglog {sizes} -iter {iterations} -time {time}`; IMB-MT: {THREADS_OF_RANK} threads to a rank, \
-         `-check 1 -repeat {repeat} -count {COUNTS}`"
+         `-check 1 -repeat {repeat} -count {counts}`"
     )
 }
 
@@ -364,16 +378,16 @@ mod tests {
         let begun = "# Benchmarking PingPong\n#bytes #repetitions t\n0 100 1.0\n# Benchmarking Bcast\n\
                      #bytes #repetitions t\n0 100 1.0\n";
         let names = ["PingPong", "Bcast", "Barrier"];
-        assert_eq!(MPI1.through(&names, begun), 1, "Bcast was begun");
+        assert_eq!(MPI1.through(&names, begun, &SHORT), 1, "Bcast was begun");
         let ended = begun.to_owned() + COMPLETED;
-        assert_eq!(MPI1.through(&names, &ended), 2, "and Barrier was not");
-        assert_eq!(MPI1.through(&names, COMPLETED), 0);
+        assert_eq!(MPI1.through(&names, &ended, &SHORT), 2, "and Barrier was not");
+        assert_eq!(MPI1.through(&names, COMPLETED, &SHORT), 0);
     }
 
     #[test]
     fn a_benchmark_without_a_row_has_not_passed() {
         let output = "# Benchmarking PingPong\n# Benchmarking Bcast\n#bytes #repetitions t\n0 100 1.0\n";
-        assert_eq!(MPI1.through(&["PingPong", "Bcast"], &(output.to_owned() + COMPLETED)), 0);
+        assert_eq!(MPI1.through(&["PingPong", "Bcast"], &(output.to_owned() + COMPLETED), &SHORT), 0);
     }
 
     #[test]
@@ -383,8 +397,8 @@ mod tests {
         };
         let count = COUNTS.split(',').count();
         let good = rows("PingPongMT", count) + &rows("BcastMT", count - 1);
-        assert_eq!(THREADS.through(&["PingPongMT", "BcastMT"], &good), 1);
+        assert_eq!(THREADS.through(&["PingPongMT", "BcastMT"], &good, &SHORT), 1);
         let wrong = rows("PingPongMT", count) + "CHECK FAILURES: rank 0: 3\n";
-        assert_eq!(THREADS.through(&["PingPongMT"], &wrong), 0);
+        assert_eq!(THREADS.through(&["PingPongMT"], &wrong, &SHORT), 0);
     }
 }
