@@ -11,7 +11,7 @@ use super::record::{self, Records};
 use super::{Failure, Outcome, Setting};
 use crate::command::Finished;
 use crate::mpi::library::{Family, mpi4py, mpi4py_source};
-use crate::mpi::{PEER, Place, Provider};
+use crate::mpi::{PEER, Provider};
 use crate::netns;
 
 /// So often the suite is begun again after a hang or a crash.
@@ -23,40 +23,13 @@ const KNOWN_FAILURES: [(&str, &str); 1] = [(
     "the wheels of MPICH are built without Fortran: what MPI_Abi_get_fortran_info reports is empty",
 )];
 
-/// A test that is not run.
-struct LeftOut {
-    test: &'static str,
-    reason: &'static str,
-    /// Ranks on one host can.
-    only_between_hosts: bool,
-}
-
-/// MPICH probes there for a message of any source and receives another one when a message to itself is among
-/// them. This fails by chance, and the rank that fails leaves the others waiting.
-const MISCOUNTS: &str = "MPICH's MPI_Dist_graph_create miscounts, over UCX and tcp;ofi_rxm too";
-
-const LEFT_OUT: [LeftOut; 3] = [
-    LeftOut {
-        test: "test_comm_topo.TestTopoWorld.testDistgraphcomm",
-        reason: MISCOUNTS,
-        only_between_hosts: false,
-    },
-    LeftOut {
-        test: "test_comm_topo.TestTopoWorldDup.testDistgraphcomm",
-        reason: MISCOUNTS,
-        only_between_hosts: false,
-    },
-    LeftOut {
-        test: "test_dynproc.TestDPM.testJoin",
-        reason: "it connects the ranks by the name of the host they share, and waits for ever where they share none",
-        only_between_hosts: true,
-    },
+/// Tests that are not run, and why. MPICH probes there for a message of any source and receives another one when
+/// a message to itself is among them. This fails by chance, and the rank that fails leaves the others waiting.
+const LEFT_OUT: [(&str, &str); 2] = [
+    ("test_comm_topo.TestTopoWorld.testDistgraphcomm", MISCOUNTS),
+    ("test_comm_topo.TestTopoWorldDup.testDistgraphcomm", MISCOUNTS),
 ];
-
-/// What is left out there.
-fn left_out(place: Place) -> impl Iterator<Item = &'static LeftOut> {
-    LEFT_OUT.iter().filter(move |test| place.link().is_some() || !test.only_between_hosts)
-}
+const MISCOUNTS: &str = "MPICH's MPI_Dist_graph_create miscounts, over UCX and tcp;ofi_rxm too";
 
 /// All runs of the suite over one provider.
 #[derive(Debug, Default)]
@@ -73,15 +46,13 @@ struct Suite {
 /// Over one provider only: nothing but the known failures may fail, and those have to.
 pub(crate) fn alone(setting: Setting<'_>) -> Result<Outcome> {
     let suite = run(setting, &[])?;
-    let mut outcome =
-        suite.outcome(setting.place, |test| KNOWN_FAILURES.iter().any(|(known, _)| *known == test));
+    let mut outcome = suite.outcome(|test| KNOWN_FAILURES.iter().any(|(known, _)| *known == test));
     for (known, reason) in KNOWN_FAILURES {
         if suite.results.get(known) != Some(&record::Result::Failed) {
             outcome.failed.push(Failure::new(known, format!("was known to fail ({reason}) and did not")));
         }
     }
-    outcome.note =
-        format!("{} known to fail, {} left out", KNOWN_FAILURES.len(), left_out(setting.place).count());
+    outcome.note = format!("{} known to fail, {} left out", KNOWN_FAILURES.len(), LEFT_OUT.len());
     Ok(outcome)
 }
 
@@ -90,7 +61,7 @@ pub(crate) fn compare(setting: Setting<'_>) -> Result<Outcome> {
     let suite = run(setting, &[])?;
     let (failed, others): (Vec<_>, Vec<_>) = suite.results.iter().partition(|(_, result)| !good(**result));
     if failed.is_empty() {
-        return Ok(suite.outcome(setting.place, |_| false));
+        return Ok(suite.outcome(|_| false));
     }
     let peer = Provider::builtin(PEER);
     println!("   {} tests over {PEER}", failed.len());
@@ -98,7 +69,7 @@ pub(crate) fn compare(setting: Setting<'_>) -> Result<Outcome> {
     let theirs = run(Setting { provider: &peer, ..setting }, &others)?;
     // A test that was not reached there does not fail there.
     let fails_too = |test: &str| theirs.results.get(test).is_some_and(|result| !good(*result));
-    let mut outcome = suite.outcome(setting.place, fails_too);
+    let mut outcome = suite.outcome(fails_too);
     let too = failed.into_iter().map(|(test, _)| test).filter(|test| fails_too(test));
     outcome.failed_too = too.cloned().collect();
     outcome.failed.extend(theirs.unfinished.iter().map(|text| Failure::new(format!("over {PEER}"), text)));
@@ -111,11 +82,11 @@ fn good(result: record::Result) -> bool {
 
 impl Suite {
     /// The counts, without the failures that are `excused`.
-    fn outcome(&self, place: Place, excused: impl Fn(&str) -> bool) -> Outcome {
+    fn outcome(&self, excused: impl Fn(&str) -> bool) -> Outcome {
         let count = |wanted| self.results.values().filter(|result| **result == wanted).count();
         let mut outcome = Outcome {
             passed: count(record::Result::Passed),
-            skipped: count(record::Result::Skipped) + left_out(place).count(),
+            skipped: count(record::Result::Skipped) + LEFT_OUT.len(),
             failed: self.unfinished.iter().cloned().map(Failure::from).collect(),
             proof: self.proof.clone(),
             dropped: self.dropped,
@@ -136,7 +107,7 @@ fn run(setting: Setting<'_>, without: &[&str]) -> Result<Suite> {
     let python = mpi4py(setting.layout)?;
     let source = mpi4py_source(setting.layout)?;
     let mut suite = Suite::default();
-    for LeftOut { test, reason, .. } in left_out(setting.place) {
+    for (test, reason) in LEFT_OUT {
         println!("   left out: {test}: {reason}");
     }
     for _ in 0..RUNS_MAX {
@@ -205,7 +176,7 @@ fn once(setting: Setting<'_>, python: &Path, source: &Path, dir: &Path) -> Resul
 fn records_dir(setting: Setting<'_>, suite: &Suite, without: &[&str]) -> Result<PathBuf> {
     let dir = setting.layout.run_dir().join(format!("mpi4py-{}", std::process::id()));
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let done = suite.results.keys().map(String::as_str).chain(left_out(setting.place).map(|left| left.test));
+    let done = suite.results.keys().map(String::as_str).chain(LEFT_OUT.map(|(test, _)| test));
     let done = done.chain(without.iter().copied());
     let done: String = done.map(|test| format!("{test}\n")).collect();
     fs::write(dir.join("done"), done).context("cannot write the list of tests that are done")?;
