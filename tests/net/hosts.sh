@@ -184,6 +184,9 @@ launch() {
         "$RDGRAM_NET_ADDRESS_B") namespace=$RDGRAM_NET_B ;;
         *) die "no host has the address $host" ;;
     esac
+    # Daemons of one job that find each other's files in one directory trip over them: Open MPI 4's crash now and then.
+    export TMPDIR=${HYDRA_LAUNCHER_EXEC%/*}/$namespace
+    mkdir -p "$TMPDIR"
     # Each host has a name of its own, which resolves on both: Open MPI tells hosts apart by their names.
     # shellcheck disable=SC2016 # for the inner shell
     exec ip netns exec "$namespace" unshare --uts bash -c '
