@@ -6,6 +6,7 @@
     reason = "the rule that time is an argument is the provider's; this tool times the commands it runs"
 )]
 
+mod app;
 mod bench;
 mod bindings;
 mod command;
@@ -50,6 +51,9 @@ enum Task {
     /// Run an MPI program over rdgram, `cargo xtask mpi -n 2 -- ./program arguments`, or suites of tests with
     /// one MPI or all: `cargo xtask mpi --mpi openmpi-5 --suite verify`.
     Mpi(mpi::Options),
+    /// Run real applications over rdgram and over another provider, and compare their answers:
+    /// `cargo xtask app lammps --hosts two`.
+    App(app::Options),
     /// Every MPI with every suite on one host, on two, and on two with loss; writes prov/docs/matrix.md (needs root).
     Matrix(matrix::Options),
     /// Measure rdgram beside libfabric's other providers and bare UDP, and compare with the targets.
@@ -82,6 +86,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Demo => demo::run(&layout),
         Task::Test(options) => stage::run(&layout, &options),
         Task::Mpi(options) => mpi::run(&layout, &options),
+        Task::App(options) => app::run(&layout, &options),
         Task::Matrix(options) => matrix::run(&layout, &options),
         Task::Bench(options) => bench::run(&layout, &options),
         Task::Soak(options) => soak::run(&layout, &options),

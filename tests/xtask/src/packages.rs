@@ -93,6 +93,31 @@ pub(crate) const IPROUTE: Need =
 pub(crate) const NFTABLES: Need =
     Need { package: "nftables", reason: "loses datagrams on purpose", present: Present::Program("nft") };
 
+/// The HPC Challenge.
+pub(crate) const HPCC: Need = Need {
+    package: "hpcc",
+    reason: "the HPC Challenge, to be run over the library",
+    present: Present::Program("hpcc"),
+};
+/// h5py for parallel HDF5 and Open MPI.
+pub(crate) const H5PY_MPI: Need = Need {
+    package: "python3-h5py-mpi",
+    reason: "parallel HDF5, to be run over the library",
+    present: Present::File("/usr/share/doc/python3-h5py-mpi"),
+};
+/// Debian's mpi4py, which that goes with.
+pub(crate) const MPI4PY: Need = Need {
+    package: "python3-mpi4py",
+    reason: "what parallel HDF5 is called by",
+    present: Present::File("/usr/share/doc/python3-mpi4py"),
+};
+/// FFTW to compile against.
+pub(crate) const FFTW_DEV: Need = Need {
+    package: "libfftw3-dev",
+    reason: "mpi4py-fft is built with it",
+    present: Present::File("/usr/include/fftw3.h"),
+};
+
 /// Captures and dissects packets.
 pub(crate) const TSHARK: Need = Need {
     package: "tshark",

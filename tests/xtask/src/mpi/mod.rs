@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 pub(crate) use self::launch::Launch;
-pub(crate) use self::library::{MPICH, Mpi, OLDER_MPICH};
+pub(crate) use self::library::{MPICH, Mpi, OLDER_MPICH, OPENMPI_4};
 pub(crate) use self::provider::{PEER, Place, Provider, RDGRAM};
 pub(crate) use self::route::Route;
 use crate::layout::Layout;
