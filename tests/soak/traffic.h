@@ -376,10 +376,12 @@ static void check_one_sided(struct op *op)
 /* Was the process that the operation depended on ended since? */
 static bool may_fail(const struct op *op, const struct fi_cq_err_entry *error)
 {
-    if (op->slot == SLOTS) {
+    /* A tag names a worker, not which of its incarnations: what an earlier one began to send is as good. */
+    if (op->slot == SLOTS || (op->kind == RECEIVE && !op->by_address)) {
         /* The entry names the message that the receive got, all of which will never come. */
         uint64_t label = op->lane == LANE_UNTAGGED ? error->data : error->tag;
-        return label_slot(label) < SLOTS && was_killed(label_slot(label), label_incarnation(label));
+        unsigned slot = label_slot(label), incarnation = label_incarnation(label);
+        return slot < SLOTS && incarnation != 0 && (op->slot == SLOTS || op->slot == slot) && was_killed(slot, incarnation);
     }
     uint64_t status = atomic_load(&me.board->status[op->slot]);
     bool lives = status_incarnation(status) == op->incarnation && status_life(status) <= LEAVING;
