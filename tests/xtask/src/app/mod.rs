@@ -22,6 +22,8 @@ use crate::tally::Tally;
 
 /// The longest run took 20 s on two busy processors.
 const LIMIT: Duration = Duration::from_secs(300);
+/// More than CI has processors.
+const SHORT_RANKS: u32 = 4;
 /// Begins a line with a value that has to be the same over both providers.
 const ANSWER: &str = "answer: ";
 /// Begins the line that says how long what is timed took.
@@ -132,6 +134,11 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     Ok(if tally.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// One application on one host, as a check: the one that is installed and run soonest.
+pub(crate) fn short(layout: &Layout, rdgram: &Provider) -> Result<String> {
+    Bench::prepare(layout, &lammps::APP, rdgram)?.compare(&mut Vec::new(), Hosts::One, SHORT_RANKS)
+}
+
 fn chosen(names: &[String]) -> Result<Vec<&'static App>> {
     if names.is_empty() {
         bail!("no application named: see `cargo xtask app --list`");
@@ -212,7 +219,7 @@ impl<'a> Bench<'a> {
         let values = same(&ours.answer.lines, &theirs.answer.lines)
             .with_context(|| format!("rdgram and {} give different answers", self.app.peer))?;
         Ok(format!(
-            "{values} values equal; {:.2} s over rdgram, {:.2} s over {} (whole runs {:.1} and {:.1} s); {}",
+            "{values} values equal; {:.2} s over rdgram, {:.2} s over {} (whole runs {:.1} and {:.1} s){}",
             ours.answer.seconds,
             theirs.answer.seconds,
             self.app.peer,
@@ -260,18 +267,18 @@ impl<'a> Bench<'a> {
 
 /// How the ranks talked: by the wanted route where any two were on one host, and over a link that really lost something.
 fn path(output: &str, hosts: Hosts, ranks: u32) -> Result<String> {
-    let mut path = Vec::new();
+    let mut path = String::new();
     if hosts.link().is_none() || ranks > 2 {
-        path.push(format!("{} through memory", hosts.route().judge(output)?));
+        path.push_str(&format!("; {} through memory", hosts.route().judge(output)?));
     }
     if hosts == Hosts::Lossy {
         let dropped = netns::dropped(output);
         if dropped == 0 {
             bail!("no packet was dropped: the run proves nothing");
         }
-        path.push(format!("{dropped} packets dropped"));
+        path.push_str(&format!("; {dropped} packets dropped"));
     }
-    Ok(path.join(", "))
+    Ok(path)
 }
 
 /// Are they equal, and is there anything to compare? Says how many.

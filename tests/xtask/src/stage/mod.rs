@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the stages, in order, each a set of checks.
 //! Stages only decide what is run; what is right is judged by the programs they run.
 
+mod app;
 mod bench;
 mod capi;
 mod capture;
@@ -73,6 +74,7 @@ const STAGES: &[Stage] = &[
         run: mpi::mpich_testsuite,
     },
     Stage { name: "wheels", about: "older versions of MPICH, with older libfabrics", run: mpi::wheels },
+    Stage { name: "app", about: "an application of others, its answer compared with tcp's", run: app::run },
     Stage { name: "bench", about: "the bench's programs, tried on this host", run: bench::run },
     Stage { name: "hosts", about: "two network namespaces: clean, 1 % loss, trains lost", run: hosts::run },
     Stage { name: "capture", about: "the Wireshark dissector: real and hostile packets", run: capture::run },
