@@ -274,145 +274,129 @@ fn what_cannot_be_asked_is_refused_at_once() {
     });
 }
 
+const PLAIN: u64 = sys::FI_ATOMIC | sys::FI_WRITE;
+const FETCHED: u64 = sys::FI_ATOMIC | sys::FI_READ;
+const UINT64: sys::fi_datatype = sys::FI_UINT64;
+
+/// One piece for each value.
+fn pieces(values: &[u64]) -> Vec<sys::fi_ioc> {
+    values
+        .iter()
+        .map(|value| sys::fi_ioc { addr: core::ptr::from_ref(value).cast_mut().cast(), count: 1 })
+        .collect()
+}
+
+/// The two values behind the first of the target's.
+const REMOTE: sys::fi_rma_ioc = sys::fi_rma_ioc { addr: 8, count: 2, key: KEY };
+
+/// An atomic on two values, as the message calls take it, of context 9.
+fn atomic_message(to: u64, operands: &[sys::fi_ioc], op: sys::fi_op) -> sys::fi_msg_atomic {
+    sys::fi_msg_atomic {
+        msg_iov: operands.as_ptr(),
+        desc: null_mut(),
+        iov_count: operands.len(),
+        addr: to,
+        rma_iov: &REMOTE,
+        rma_iov_count: 1,
+        datatype: UINT64,
+        op,
+        context: context(9),
+        data: 0,
+    }
+}
+
 #[test]
-fn every_call_of_atomic_works() {
-    const PLAIN: u64 = sys::FI_ATOMIC | sys::FI_WRITE;
-    const FETCHED: u64 = sys::FI_ATOMIC | sys::FI_READ;
+fn every_call_of_atomic_that_returns_nothing_works() {
     with_pair(|pair| {
         let (a, to) = (ep(pair.a), pair.b.address);
         let mut memory = [0_u64, 10, 20, 30];
         let region = pair.region(&mut memory, BOTH, KEY);
-        let two = [1_u64, 2];
-        let ioc = |slice: &[u64]| -> Vec<sys::fi_ioc> {
-            slice
-                .iter()
-                .map(|value| sys::fi_ioc { addr: core::ptr::from_ref(value).cast_mut().cast(), count: 1 })
-                .collect()
-        };
-        let operands = ioc(&two);
-        let remote = sys::fi_rma_ioc { addr: 8, count: 2, key: KEY };
-        let msg = |op| sys::fi_msg_atomic {
-            msg_iov: operands.as_ptr(),
-            desc: null_mut(),
-            iov_count: 2,
-            addr: to,
-            rma_iov: &remote,
-            rma_iov_count: 1,
-            datatype: sys::FI_UINT64,
-            op,
-            context: context(9),
-            data: 0,
-        };
-        let (dt, sum, nil) = (sys::FI_UINT64, sys::FI_SUM, null_mut());
         let now = || unsafe { core::ptr::read_volatile(&raw const memory) };
+        let two = [1_u64, 2];
+        let operands = pieces(&two);
+        let (dt, sum, nil) = (UINT64, sys::FI_SUM, null_mut());
 
         assert_eq!(call!(a, atomic.write(start(&two), 2, nil, to, 8, KEY, dt, sum, context(1))), 0);
         pair.done(1, PLAIN);
         assert_eq!(now(), [0, 11, 22, 30]);
-        assert_eq!(
-            call!(a, atomic.writev(operands.as_ptr(), nil.cast(), 2, to, 8, KEY, dt, sum, context(2))),
-            0
-        );
+        let (iov, descs) = (operands.as_ptr(), null_mut());
+        assert_eq!(call!(a, atomic.writev(iov, descs, 2, to, 8, KEY, dt, sum, context(2))), 0);
         pair.done(2, PLAIN);
-        assert_eq!(call!(a, atomic.writemsg(&msg(sum), sys::FI_DELIVERY_COMPLETE)), 0);
+        let msg = atomic_message(to, &operands, sum);
+        assert_eq!(call!(a, atomic.writemsg(&msg, sys::FI_DELIVERY_COMPLETE)), 0);
         pair.done(9, PLAIN);
         assert_eq!(now(), [0, 13, 26, 30]);
         assert_eq!(call!(a, atomic.inject(start(&two), 2, to, 8, KEY, dt, sys::FI_ATOMIC_WRITE)), 0);
         pair.until("an injected atomic is executed", || now() == [0, 1, 2, 30]);
+        assert_eq!(common::close(region), 0);
+    });
+}
 
+#[test]
+fn every_call_of_atomic_that_fetches_works() {
+    with_pair(|pair| {
+        let (a, to) = (ep(pair.a), pair.b.address);
+        let mut memory = [0_u64, 1, 2, 30];
+        let region = pair.region(&mut memory, BOTH, KEY);
+        let now = || unsafe { core::ptr::read_volatile(&raw const memory) };
+        let two = [1_u64, 2];
+        let operands = pieces(&two);
+        let (dt, nil) = (UINT64, null_mut());
         let mut old = [0_u64; 2];
         let result = room(&mut old);
-        let fetch =
-            call!(a, atomic.readwrite(start(&two), 2, nil, result, nil, to, 8, KEY, dt, sum, context(3)));
-        assert_eq!(fetch, 0);
+        let mut results = pieces(&old);
+        let (into, descs) = (results.as_mut_ptr(), null_mut());
+
+        let (from, sum) = (start(&two), sys::FI_SUM);
+        assert_eq!(call!(a, atomic.readwrite(from, 2, nil, result, nil, to, 8, KEY, dt, sum, context(3))), 0);
         pair.done(3, FETCHED);
         assert_eq!((old, now()), ([1, 2], [0, 2, 4, 30]));
-        let mut results = ioc(&old);
-        let into = results.as_mut_ptr();
-        let fetch = call!(
-            a,
-            atomic.readwritev(
-                core::ptr::null(),
-                nil.cast(),
-                0,
-                into,
-                nil.cast(),
-                2,
-                to,
-                16,
-                KEY,
-                dt,
-                sys::FI_ATOMIC_READ,
-                context(4)
-            )
-        );
+        let (none, read) = (core::ptr::null(), sys::FI_ATOMIC_READ);
+        let fetch =
+            call!(a, atomic.readwritev(none, descs, 0, into, descs, 2, to, 16, KEY, dt, read, context(4)));
         assert_eq!(fetch, 0);
         pair.done(4, FETCHED);
         assert_eq!((old, now()), ([4, 30], [0, 2, 4, 30]));
-        assert_eq!(call!(a, atomic.readwritemsg(&msg(sys::FI_MAX), into, nil.cast(), 2, 0)), 0);
+        let msg = atomic_message(to, &operands, sys::FI_MAX);
+        assert_eq!(call!(a, atomic.readwritemsg(&msg, into, descs, 2, 0)), 0);
         pair.done(9, FETCHED);
         assert_eq!((old, now()), ([2, 4], [0, 2, 4, 30]));
+        assert_eq!(common::close(region), 0);
+    });
+}
 
-        let (expected, swapped) = ([2_u64, 5], [7_u64, 8]);
-        let swap = call!(
-            a,
-            atomic.compwrite(
-                start(&swapped),
-                2,
-                nil,
-                start(&expected),
-                nil,
-                result,
-                nil,
-                to,
-                8,
-                KEY,
-                dt,
-                sys::FI_CSWAP,
-                context(5)
-            )
-        );
+#[test]
+fn every_call_of_atomic_that_compares_works() {
+    with_pair(|pair| {
+        let (a, to) = (ep(pair.a), pair.b.address);
+        let mut memory = [0_u64, 2, 4, 30];
+        let region = pair.region(&mut memory, BOTH, KEY);
+        let now = || unsafe { core::ptr::read_volatile(&raw const memory) };
+        let (two, expected, swapped) = ([1_u64, 2], [2_u64, 5], [7_u64, 8]);
+        let (operands, comparands) = (pieces(&two), pieces(&expected));
+        let (dt, nil) = (UINT64, null_mut());
+        let mut old = [0_u64; 2];
+        let result = room(&mut old);
+        let mut results = pieces(&old);
+        let (into, descs) = (results.as_mut_ptr(), null_mut());
+        let (iov, compare) = (operands.as_ptr(), comparands.as_ptr());
+
+        let (from, with, op) = (start(&swapped), start(&expected), sys::FI_CSWAP);
+        let swap =
+            call!(a, atomic.compwrite(from, 2, nil, with, nil, result, nil, to, 8, KEY, dt, op, context(5)));
         assert_eq!(swap, 0);
         pair.done(5, FETCHED);
         assert_eq!((old, now()), ([2, 4], [0, 7, 4, 30]));
-        let comparands = ioc(&expected);
-        let swap = call!(
-            a,
-            atomic.compwritev(
-                operands.as_ptr(),
-                nil.cast(),
-                2,
-                comparands.as_ptr(),
-                nil.cast(),
-                2,
-                into,
-                nil.cast(),
-                2,
-                to,
-                8,
-                KEY,
-                dt,
-                sys::FI_CSWAP_NE,
-                context(6)
-            )
-        );
+        let op = sys::FI_CSWAP_NE;
+        #[rustfmt::skip]
+        let swap = call!(a, atomic.compwritev(
+            iov, descs, 2, compare, descs, 2, into, descs, 2, to, 8, KEY, dt, op, context(6)
+        ));
         assert_eq!(swap, 0);
         pair.done(6, FETCHED);
         assert_eq!((old, now()), ([7, 4], [0, 1, 2, 30]));
-        let swap = call!(
-            a,
-            atomic.compwritemsg(
-                &msg(sys::FI_CSWAP),
-                comparands.as_ptr(),
-                nil.cast(),
-                2,
-                into,
-                nil.cast(),
-                2,
-                0
-            )
-        );
-        assert_eq!(swap, 0);
+        let msg = atomic_message(to, &operands, sys::FI_CSWAP);
+        assert_eq!(call!(a, atomic.compwritemsg(&msg, compare, descs, 2, into, descs, 2, 0)), 0);
         pair.done(9, FETCHED);
         assert_eq!((old, now()), ([1, 2], [0, 1, 2, 30]));
         assert_eq!(common::close(region), 0);
