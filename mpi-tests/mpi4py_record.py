@@ -2,8 +2,9 @@
 
     mpi4py_record.py SUITE RECORDS [ARGUMENT...]
 
-SUITE is the directory of the suite's main.py, RECORDS an existing directory. Tests named in RECORDS/done are
-left out. RECORDS/rank-N gets a line when a test begins, one when it ends, and `complete` after the last: what
+SUITE is the directory of the suite's main.py, RECORDS an existing directory. Tests named in RECORDS/done
+have been run already. Those in RECORDS/left-out, which may also be whole classes or modules, are not run and
+recorded as skipped. RECORDS/rank-N gets a line when a test begins, one when it ends, and `complete` after the last: what
 a rank hung or crashed in is the test that began and did not end.
 """
 
@@ -70,12 +71,17 @@ def recording(record):
     return Result
 
 
-def without(suite, done):
-    """The tests of `suite` whose names are not among `done`."""
-    if not isinstance(suite, unittest.TestSuite):
-        return None if suite.id() in done else suite
-    kept = (without(one, done) for one in suite)
-    return suite.__class__([one for one in kept if one is not None])
+def without(suite, done, left_out, record):
+    """The tests of `suite` that are to be run."""
+    if isinstance(suite, unittest.TestSuite):
+        kept = (without(one, done, left_out, record) for one in suite)
+        return suite.__class__([one for one in kept if one is not None])
+    if suite.id() in done:
+        return None
+    if any(f"{suite.id()}.".startswith(f"{name}.") for name in left_out):
+        record.write("skipped", suite.id())
+        return None
+    return suite
 
 
 def run(suite, records):
@@ -84,6 +90,7 @@ def run(suite, records):
 
     record = Record(records)
     done = set((records / "done").read_text(encoding="utf-8").splitlines())
+    left_out = (records / "left-out").read_text(encoding="utf-8").splitlines()
     result = recording(record)
 
     class Runner(unittest.TextTestRunner):
@@ -91,7 +98,7 @@ def run(suite, records):
             super().__init__(resultclass=result, **options)
 
         def run(self, test):
-            result = super().run(without(test, done))
+            result = super().run(without(test, done, left_out, record))
             record.write("complete")
             return result
 

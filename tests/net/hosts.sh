@@ -64,16 +64,22 @@ end_processes() {
 clean_up() {
     local status=$?
     trap - EXIT
-    if [[ $loss != 0 ]]; then
-        local host
-        for host in a b; do
-            report_dropped "$host"
-        done
-    fi
+    local host
+    for host in a b; do
+        report_received "$host"
+        [[ $loss == 0 ]] || report_dropped "$host"
+    done
     end_processes "$id-a" "$id-b" "$id-bridge"
     delete_namespaces "$id-a" "$id-b" "$id-bridge"
     rm -rf "$scratch"
     exit "$status"
+}
+
+# What shows that something was sent between the hosts, and not inside one of them.
+report_received() {
+    local packets
+    packets=$(ip -n "$id-$1" -s -o link show eth0 2>/dev/null | sed -n 's/.*RX:[^\\]*\\ *[0-9]* *\([0-9]*\) .*/\1/p') || return 0
+    echo "hosts.sh: received ${packets:-0} on $1"
 }
 
 report_dropped() {

@@ -109,6 +109,14 @@ pub(crate) fn dropped(output: &str) -> u64 {
         .sum()
 }
 
+/// Packets that the host which received fewer has received, of all kinds, as the script reports at its end.
+pub(crate) fn received(output: &str) -> u64 {
+    let counts = output.lines().filter_map(|line| {
+        line.strip_prefix("hosts.sh: received ")?.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    counts.min().unwrap_or_default()
+}
+
 /// Hosts that stay while this value lives, for very many runs.
 #[derive(Debug)]
 pub(crate) struct Hosts {
@@ -192,6 +200,12 @@ pub(crate) fn foreground(script: &mut Command) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_that_received_less_counts() {
+        assert_eq!(received("hosts.sh: received 12 on a\nnoise\nhosts.sh: received 3 on b\n"), 3);
+        assert_eq!(received("hosts.sh: dropped 12 on a\n"), 0);
+    }
 
     #[test]
     fn drops_of_both_hosts_are_added() {

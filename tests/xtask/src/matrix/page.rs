@@ -157,7 +157,9 @@ mod tests {
             failed_too: vec!["Reduce".to_owned()],
             left_out: 1,
             note: String::new(),
+            detail: "100 checks".to_owned(),
             dropped: 3,
+            received: 10_000,
         }
     }
 

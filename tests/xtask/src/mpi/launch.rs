@@ -136,7 +136,8 @@ impl Launch<'_> {
             Family::Mpich => r#"exec "$@""#,
             Family::Intel => {
                 r#"I_MPI_HYDRA_BOOTSTRAP=ssh I_MPI_HYDRA_BOOTSTRAP_EXEC=$HYDRA_LAUNCHER_EXEC \
-                I_MPI_HYDRA_HOST_FILE=$HYDRA_HOST_FILE I_MPI_HYDRA_IFACE=$HYDRA_IFACE exec "$@""#
+                I_MPI_HYDRA_HOST_FILE=$HYDRA_HOST_FILE I_MPI_HYDRA_IFACE=$HYDRA_IFACE \
+                I_MPI_PERHOST=1 exec "$@""#
             }
             Family::OpenMpi5 => {
                 r#"PRTE_MCA_plm_ssh_agent=$HYDRA_LAUNCHER_EXEC PRTE_MCA_prte_default_hostfile=$HYDRA_HOST_FILE \

@@ -73,6 +73,8 @@ pub(crate) const RATE: Extent = Extent { repeat: "2000", counts: "2", ..SHORT };
 const THREADS_OF_RANK: &str = "2";
 /// Up to 256 KiB for each thread, 64 of which are under way at once.
 const COUNTS: &str = "1,4,16,64,256,1024,4096,16384,65536";
+/// IMB itself ends a benchmark whose time is up, as on a crowded machine: that is said, and is no failure.
+const NOT_ALL_SIZES: &str = "some benchmarks gave their largest sizes up when IMB's time for them was over";
 /// What IMB-MT says when it received something else than was sent.
 const WRONG_DATA: &str = "CHECK FAILURES";
 /// After so many failures the rest would say nothing new, and each may take until its time is up.
@@ -214,6 +216,7 @@ pub(crate) fn run(
         let job = launch.job(setting.layout, setting.label(benchmarks.binary))?;
         let end = benchmarks.arguments(&setting, job, &left, extent)?.run()?;
         outcome.dropped += netns::dropped(&end.output);
+        outcome.received += netns::received(&end.output);
         if let Some(proof) = launch.taken(&end.output)? {
             outcome.proof = proof;
         }
@@ -223,7 +226,7 @@ pub(crate) fn run(
         short_of_time.extend(left.drain(..passed).filter(|name| table::left_out_of(&end.output, name)));
         if left.is_empty() {
             let taken = setting.route.map(|route| route.judge(&end.output)).transpose()?;
-            outcome.note.push_str(&taken.unwrap_or_default());
+            outcome.detail = taken.unwrap_or_default();
             // All tables may be there and MPI_Finalize fail.
             end.into_result()?;
             break;
@@ -234,7 +237,8 @@ pub(crate) fn run(
         }
     }
     if !short_of_time.is_empty() {
-        outcome.note = format!("not all sizes for lack of time: {}", short_of_time.join(", "));
+        outcome.note = NOT_ALL_SIZES.to_owned();
+        outcome.detail = format!("gave sizes up for lack of time: {}", short_of_time.join(", "));
     }
     Ok(outcome)
 }

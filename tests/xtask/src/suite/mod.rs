@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
 use crate::mpi::library::NAMES;
-use crate::mpi::{Launch, MPICH, Mpi, Options, Place, Provider, Route};
+use crate::mpi::{Launch, MPICH, Mpi, Options, PEER, Place, Provider, Route};
 use crate::netns;
 use crate::packages;
 
@@ -77,8 +77,12 @@ pub(crate) struct Outcome {
     pub(crate) proof: String,
     /// What else has to be known to read the counts.
     pub(crate) note: String,
+    /// What was run, more closely.
+    pub(crate) detail: String,
     /// Packets that were lost on purpose.
     pub(crate) dropped: u64,
+    /// Packets that arrived at the host which received fewer, where there are two.
+    pub(crate) received: u64,
 }
 
 /// A test that failed.
@@ -192,9 +196,22 @@ impl Outcome {
         self.failed_too.extend(too.into_iter().map(|failure| failure.test));
     }
 
+    /// All that is to be said beside the counts.
+    fn remarks(&self) -> String {
+        let too = match self.failed_too.len() {
+            0 => String::new(),
+            count => format!("{count} fail over {PEER} too: {}", self.failed_too.join(", ")),
+        };
+        let dropped =
+            if self.dropped > 0 { format!("{} packets dropped", self.dropped) } else { String::new() };
+        let all = [self.note.as_str(), &self.detail, &too, &dropped];
+        all.into_iter().filter(|remark| !remark.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
     /// As the result of one check.
     pub(crate) fn into_result(self) -> Result<String> {
-        let Self { passed, failed, skipped, note, dropped, .. } = self;
+        let remarks = self.remarks();
+        let Self { passed, failed, skipped, .. } = self;
         if !failed.is_empty() {
             let failed: Vec<String> = failed.iter().map(Failure::to_string).collect();
             bail!("{passed} passed, {} failed:\n    {}", failed.len(), failed.join("\n    "));
@@ -207,11 +224,8 @@ impl Outcome {
             // Writing to a string cannot fail.
             let _ = write!(text, ", {skipped} skipped");
         }
-        if !note.is_empty() {
-            let _ = write!(text, "; {note}");
-        }
-        if dropped > 0 {
-            let _ = write!(text, "; {dropped} packets dropped");
+        if !remarks.is_empty() {
+            let _ = write!(text, "; {remarks}");
         }
         Ok(text)
     }
@@ -271,12 +285,13 @@ pub(crate) fn carry_out(
         println!("  FAILED  {failure}");
     }
     println!(
-        "   {} passed, {} failed, {} skipped, {:.0} s; {}",
+        "   {} passed, {} failed, {} skipped, {:.0} s; {}; {}",
         outcome.passed,
         outcome.failed.len(),
         outcome.skipped,
         start.elapsed().as_secs_f64(),
-        outcome.proof
+        outcome.proof,
+        outcome.remarks()
     );
     outcome
 }
@@ -297,7 +312,7 @@ fn row(suite: Choice, setting: &Setting<'_>, outcome: &Outcome) -> String {
         outcome.passed,
         outcome.failed.len(),
         outcome.skipped,
-        outcome.note
+        outcome.remarks()
     )
 }
 

@@ -23,13 +23,58 @@ const KNOWN_FAILURES: [(&str, &str); 1] = [(
     "the wheels of MPICH are built without Fortran: what MPI_Abi_get_fortran_info reports is empty",
 )];
 
-/// Tests that are not run, and why. MPICH probes there for a message of any source and receives another one when
-/// a message to itself is among them. This fails by chance, and the rank that fails leaves the others waiting.
-const LEFT_OUT: [(&str, &str); 2] = [
-    ("test_comm_topo.TestTopoWorld.testDistgraphcomm", MISCOUNTS),
-    ("test_comm_topo.TestTopoWorldDup.testDistgraphcomm", MISCOUNTS),
-];
+/// What is not run.
+#[derive(Debug)]
+struct LeftOut {
+    /// A test, or a module of tests.
+    test: &'static str,
+    reason: &'static str,
+    /// Only with this MPI, or with every.
+    family: Option<Family>,
+    only_between_hosts: bool,
+}
+
+/// MPICH probes there for a message of any source and receives another one when a message to itself is among
+/// them. This fails by chance, and the rank that fails leaves the others waiting.
 const MISCOUNTS: &str = "MPICH's MPI_Dist_graph_create miscounts, over UCX and tcp;ofi_rxm too";
+
+const LEFT_OUT: [LeftOut; 4] = [
+    LeftOut {
+        test: "test_comm_topo.TestTopoWorld.testDistgraphcomm",
+        reason: MISCOUNTS,
+        family: None,
+        only_between_hosts: false,
+    },
+    LeftOut {
+        test: "test_comm_topo.TestTopoWorldDup.testDistgraphcomm",
+        reason: MISCOUNTS,
+        family: None,
+        only_between_hosts: false,
+    },
+    // The parent waits in PMIx_Lookup, the children in PMIx_Connect, before any of them opens an endpoint for
+    // the others: two runs of two over tcp;ofi_rxm, as over rdgram.
+    LeftOut {
+        test: "test_spawn",
+        reason: "Open MPI 5 hangs in its launcher when it spawns between these hosts, over tcp;ofi_rxm too",
+        family: Some(Family::OpenMpi5),
+        only_between_hosts: true,
+    },
+    LeftOut {
+        test: "test_dynproc.TestDPM.testJoin",
+        reason: "Open MPI 5 hangs in PMIx_Connect, its launcher's, now and then",
+        family: Some(Family::OpenMpi5),
+        only_between_hosts: true,
+    },
+];
+
+/// What is left out in this setting.
+fn left_out(setting: &Setting<'_>) -> impl Iterator<Item = &'static LeftOut> {
+    let Setting { mpi, place, .. } = *setting;
+    LEFT_OUT.iter().filter(move |left| {
+        left.family.is_none_or(|family| family == mpi.family)
+            && (place.link().is_some() || !left.only_between_hosts)
+    })
+}
 
 /// All runs of the suite over one provider.
 #[derive(Debug, Default)]
@@ -41,6 +86,7 @@ struct Suite {
     unfinished: Vec<String>,
     proof: String,
     dropped: u64,
+    received: u64,
 }
 
 /// Over one provider only: nothing but the known failures may fail, and those have to.
@@ -52,7 +98,7 @@ pub(crate) fn alone(setting: Setting<'_>) -> Result<Outcome> {
             outcome.failed.push(Failure::new(known, format!("was known to fail ({reason}) and did not")));
         }
     }
-    outcome.note = format!("{} known to fail, {} left out", KNOWN_FAILURES.len(), LEFT_OUT.len());
+    outcome.note = format!("{} known to fail", KNOWN_FAILURES.len());
     Ok(outcome)
 }
 
@@ -86,10 +132,11 @@ impl Suite {
         let count = |wanted| self.results.values().filter(|result| **result == wanted).count();
         let mut outcome = Outcome {
             passed: count(record::Result::Passed),
-            skipped: count(record::Result::Skipped) + LEFT_OUT.len(),
+            skipped: count(record::Result::Skipped),
             failed: self.unfinished.iter().cloned().map(Failure::from).collect(),
             proof: self.proof.clone(),
             dropped: self.dropped,
+            received: self.received,
             ..Outcome::default()
         };
         for (test, result) in &self.results {
@@ -107,7 +154,7 @@ fn run(setting: Setting<'_>, without: &[&str]) -> Result<Suite> {
     let python = mpi4py(setting.layout)?;
     let source = mpi4py_source(setting.layout)?;
     let mut suite = Suite::default();
-    for (test, reason) in LEFT_OUT {
+    for LeftOut { test, reason, .. } in left_out(&setting) {
         println!("   left out: {test}: {reason}");
     }
     for _ in 0..RUNS_MAX {
@@ -115,6 +162,7 @@ fn run(setting: Setting<'_>, without: &[&str]) -> Result<Suite> {
         let (end, proof) = once(setting, &python, &source, &dir)?;
         suite.proof = proof;
         suite.dropped += netns::dropped(&end.output);
+        suite.received += netns::received(&end.output);
         let records = read(&dir, setting.ranks);
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         let known = suite.results.len();
@@ -176,10 +224,12 @@ fn once(setting: Setting<'_>, python: &Path, source: &Path, dir: &Path) -> Resul
 fn records_dir(setting: Setting<'_>, suite: &Suite, without: &[&str]) -> Result<PathBuf> {
     let dir = setting.layout.run_dir().join(format!("mpi4py-{}", std::process::id()));
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let done = suite.results.keys().map(String::as_str).chain(LEFT_OUT.map(|(test, _)| test));
-    let done = done.chain(without.iter().copied());
-    let done: String = done.map(|test| format!("{test}\n")).collect();
-    fs::write(dir.join("done"), done).context("cannot write the list of tests that are done")?;
+    let lines = |names: Vec<&str>| -> String { names.iter().map(|name| format!("{name}\n")).collect() };
+    let done = suite.results.keys().map(String::as_str).chain(without.iter().copied());
+    fs::write(dir.join("done"), lines(done.collect()))
+        .context("cannot write the list of tests that are done")?;
+    let left = lines(left_out(&setting).map(|left| left.test).collect());
+    fs::write(dir.join("left-out"), left).context("cannot write the list of tests that are left out")?;
     Ok(dir)
 }
 

@@ -79,6 +79,7 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         let end = job.arg("1").args(&left).run()?;
         outcome.proof = launch.proof(&end.output)?;
         outcome.dropped += netns::dropped(&end.output);
+        outcome.received += netns::received(&end.output);
         let passed = passed(&end.output);
         checks += passed.iter().map(|(_, checks)| checks).sum::<u64>();
         let reached = left.iter().zip(&passed).take_while(|(wanted, (name, _))| *wanted == name).count();
@@ -103,8 +104,8 @@ pub(crate) fn run(setting: Setting<'_>, chosen: &[&str]) -> Result<Outcome> {
         }
     }
     let checks = format!("{checks} checks");
-    let notes = [Some(checks), routes, without.map(|NotAskedFor { note, .. }| (*note).to_owned())];
-    outcome.note = notes.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    outcome.detail = [Some(checks), routes].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    outcome.note = without.map(|NotAskedFor { note, .. }| (*note).to_owned()).unwrap_or_default();
     Ok(outcome)
 }
 

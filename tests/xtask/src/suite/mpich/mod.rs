@@ -287,13 +287,7 @@ fn judge(tests: &[&Test], columns: &[Column<'_>]) -> Outcome {
         outcome.failed.extend(column.doubt(tests).map(Failure::from));
         outcome.proof = format!("{} tests named the provider", column.results.proven(tests));
     }
-    outcome.note = match too.len() {
-        0 => String::new(),
-        count => {
-            let names: Vec<&str> = too.into_iter().collect();
-            format!("{count} fail over {PEER} too: {}", names.join(", "))
-        }
-    };
+    outcome.failed_too = too.into_iter().map(str::to_owned).collect();
     outcome
 }
 
