@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::statistics::median;
+use crate::bench::statistics::{extremes, median};
 use crate::command::commit;
 use crate::layout::Layout;
 use crate::mpi::library::MPICH;
@@ -122,15 +122,12 @@ pub(super) fn section(table: &Table) -> String {
         "\n## Several virtual interfaces of MPICH\n\n\
          `{MPICH}`, one host, 2 ranks, `MPIR_CVAR_CH4_NUM_VCIS`: MPICH gives each interface a domain and an endpoint of its own, and \
          each communicator an interface; the threads of IMB-MT have a communicator each. Millions of messages of 8 B a second by {BENCHMARK}, all threads together, \
-         medians of {ROUNDS} rounds in turns (`cargo xtask matrix --vcis`, commit {}). With two threads to a rank there are twice as many threads as processors.\n\n\
+         medians of {ROUNDS} rounds in turns, and the least and the largest of them (`cargo xtask matrix --vcis`, commit {}). With two threads to a rank there are twice as many threads as processors.\n\n\
          | threads of a rank | interfaces | IMB-MT over rdgram | rdgram | `{PEER}` |\n|---|---|---|---|---|\n",
         table.commit
     );
     for row in &table.rows {
-        let rate = |provider: &str| median(row.rates.get(provider).map_or(&[], Vec::as_slice));
-        let millions = |provider: &str| {
-            rate(provider).map_or_else(|| "not run".to_owned(), |rate| format!("{:.2}", rate / 1e6))
-        };
+        let rate = |provider: &str| millions(row.rates.get(provider).map_or(&[], Vec::as_slice));
         let _ = writeln!(
             text,
             "| {} | {} | {} of {} passed | {} | {} |",
@@ -138,9 +135,32 @@ pub(super) fn section(table: &Table) -> String {
             row.vcis,
             row.passed,
             row.of,
-            millions(RDGRAM),
-            millions(PEER)
+            rate(RDGRAM),
+            rate(PEER)
         );
     }
     text
+}
+
+/// The median of rates, with the extremes: on a busy machine they lie far apart.
+fn millions(rates: &[f64]) -> String {
+    match (median(rates), extremes(rates)) {
+        (Some(median), Some((least, largest))) => {
+            format!("{:.2} ({:.2} to {:.2})", median / 1e6, least / 1e6, largest / 1e6)
+        }
+        _ => "not run".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_not_run() {
+        let rates = BTreeMap::from([(RDGRAM.to_owned(), vec![1e6, 3e6, 2e6])]);
+        let row = Row { threads: 2, vcis: 4, passed: 9, of: 10, rates };
+        let text = section(&Table { commit: "abc".to_owned(), rows: vec![row] });
+        assert!(text.ends_with("| 2 | 4 | 9 of 10 passed | 2.00 (1.00 to 3.00) | not run |\n"));
+    }
 }
