@@ -490,7 +490,9 @@ impl<D: Datapath> Endpoint<D> {
     /// Something that was injected, or accepted and copied, is not sent or not acknowledged yet. What waits for the peer's application alone is not waited for.
     pub(crate) fn lingers(&self) -> bool {
         let unfinished = |tx: &TxEntry| tx.in_flight > 0 || !tx.all_sent();
-        !self.core.txs.keys_where(unfinished).is_empty()
+        // An answer that finds a neighbour's queue full is tried again only here.
+        let unanswered = |peer: &Peer| peer.link.up().is_some() && !peer.queues.control.is_empty();
+        !self.core.txs.keys_where(unfinished).is_empty() || self.core.peers.iter().any(unanswered)
     }
 }
 

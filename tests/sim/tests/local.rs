@@ -456,6 +456,25 @@ fn what_a_neighbour_put_before_it_ended_is_received_before_its_operations_fail()
 }
 
 #[test]
+fn an_endpoint_lingers_until_a_neighbour_whose_queue_was_full_has_its_answer() {
+    let mut host = Host::met(2, Sharing { room: 1, ..sharing() });
+    host.receive(1, FiAddr::UNSPEC, 1, 8, 2);
+    host.deliver(0, 1, 1, 8);
+    host.send(1, 0, NEVER, 8);
+    host.progress(1);
+    assert!(host.has(1, (2, None)), "the message was received, and its sender's queue is full");
+    let lingers = |host: &Host| host.process(1).domain.ep_lingers(host.process(1).ep);
+    let ep = host.process(1).ep;
+    host.process_mut(1).domain.ep_shutdown(ep);
+    assert!(lingers(&host));
+    host.progress(0);
+    host.progress(1);
+    assert!(!lingers(&host));
+    host.progress(0);
+    assert!(host.has(0, (1, None)), "{:?}", host.ended);
+}
+
+#[test]
 fn an_operation_begun_after_its_peer_has_died_fails_as_soon_as_one_begun_before() {
     let mut host = Host::met(2, sharing());
     host.processes[1] = None;
