@@ -75,7 +75,10 @@ impl Credits {
     fn shareable(&self, contexts: usize) -> u32 {
         let others = contexts.saturating_sub(self.sharers.len());
         let (sharers, others) = (self.needed_by(self.sharers.len()), self.needed_by(others));
-        self.budget.saturating_sub(sharers.saturating_add(others.min(self.whole / 4)))
+        // Of what was read, Linux goes on charging up to a quarter of the buffer while more waits in it (`udp_rmem_release`). One sender alone
+        // sends trains, which cost half of what is reckoned.
+        let charged = if self.sharers.len() > 1 { self.whole / 4 } else { 0 };
+        self.budget.saturating_sub(sharers.saturating_add(others.min(self.whole / 4)).saturating_add(charged))
     }
 
     /// What so many peers may send in any case, bytes of buffer.
@@ -199,6 +202,26 @@ mod tests {
         }
         let equal = credits.shareable(16) / 16 / STEP * STEP;
         assert!(shares.iter().all(|share| *share == equal), "in the end all have the same: {shares:?}");
+    }
+
+    #[test]
+    fn several_sharers_leave_free_what_linux_still_charges_and_one_alone_does_not() {
+        let full = |peers: u32| {
+            let mut credits = Credits::new(2 * 212_992);
+            credits.sharers = (0..peers).map(PeerId).collect();
+            let mut shares = vec![0; peers as usize];
+            for _ in 0..20 {
+                for own in &mut shares {
+                    let share = credits.share(*own, peers as usize);
+                    credits.promised = credits.promised - *own + share;
+                    *own = share;
+                }
+            }
+            credits.promised + credits.needed_by(peers as usize)
+        };
+        let whole = 2 * 212_992;
+        assert!((2..=16).all(|peers| full(peers) <= whole - whole / 4));
+        assert!(full(1) > whole - whole / 8);
     }
 
     #[test]

@@ -135,6 +135,11 @@ impl Core {
         let Some(context) = self.context_mut(peer) else { return };
         let llp = &packet.llp;
         let verdict = context.on_packet(at, llp, packet.syn.as_ref(), datagram.congestion_experienced);
+        // What the packet acknowledges was there before it was sent. A library may take an answer for later than the completion of what is answered (Intel MPI hung).
+        if verdict == Verdict::Accept {
+            self.drain_events(peer, shared);
+        }
+        let Some(context) = self.context_mut(peer) else { return };
         match (verdict, &packet.body) {
             (Verdict::Accept, Body::Data { segment, payload }) => {
                 let placement = direct.map_or(Placement::Bounced(payload), Placement::Direct);
