@@ -57,10 +57,8 @@ pub(super) struct Record {
     pub(super) failed_too: Vec<String>,
     pub(super) left_out: usize,
     pub(super) note: String,
-    #[serde(default)]
     pub(super) detail: String,
     pub(super) dropped: u64,
-    #[serde(default)]
     pub(super) received: u64,
 }
 
@@ -143,7 +141,7 @@ fn compare(suite: Choice, setting: Setting<'_>) -> Result<Outcome> {
         return Ok(outcome);
     }
     println!("   {} tests over {PEER}", failed.len());
-    let peer = Provider::builtin(PEER);
+    let peer = Provider::builtin(setting.mpi.peer());
     match suite.run(Setting { provider: &peer, ..setting }, &failed) {
         Ok(theirs) => outcome.excuse(&theirs),
         // Then nothing is excused.

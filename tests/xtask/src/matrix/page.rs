@@ -51,7 +51,7 @@ fn introduction(records: &BTreeMap<Cell, Record>) -> String {
          Made by `cargo xtask matrix --write` (as root, for the hosts are network namespaces); do not edit. `--mpi`, `--suite` and \
          `--place` choose cells, `--resume` goes on with those that have no result.\n\n\
          A cell is **passed / failed / left out**, and its time in seconds. Every run proved by MPI's own words that it took rdgram. What does not pass is run over `{PEER}` as well, \
-         in the same place; what fails there too is counted as left out, and named. A dash: this MPI cannot run the suite.\n\n\
+         in the same place (Intel MPI: over `tcp`); what fails there too is counted as left out, and named. A dash: this MPI cannot run the suite.\n\n\
          - `imb`, `imb-rma`, `imb-nbc`, `imb-mt`: all benchmarks of IMB-MPI1, IMB-RMA, IMB-NBC and IMB-MT, {} ranks. {}.\n\
          - `verify`: `mpi-tests/verify`, {} ranks, between hosts two on each: every byte checked.\n\
          - `mpi4py`: the own suite of mpi4py, {} ranks.\n\n\

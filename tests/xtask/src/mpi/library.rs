@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::provider::PEER;
 use crate::command::Job;
 use crate::layout::Layout;
 use crate::packages;
@@ -88,6 +89,11 @@ impl Mpi {
             Family::OpenMpi5 | Family::OpenMpi4 => None,
         };
         Ok(Self { name: name.to_owned(), family, root, imb })
+    }
+
+    /// What it is compared over: Intel MPI finds no provider by the name that others know the same by.
+    pub(crate) fn peer(&self) -> &'static str {
+        if self.family == Family::Intel { "tcp" } else { PEER }
     }
 
     /// The launcher.

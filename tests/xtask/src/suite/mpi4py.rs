@@ -34,11 +34,14 @@ struct LeftOut {
     only_between_hosts: bool,
 }
 
+const INTEL_IN_PLACE: &str =
+    "Intel MPI's MPI_Reduce_scatter in place gives wrong sums between two hosts, over tcp too";
+
 /// MPICH probes there for a message of any source and receives another one when a message to itself is among
 /// them. This fails by chance, and the rank that fails leaves the others waiting.
 const MISCOUNTS: &str = "MPICH's MPI_Dist_graph_create miscounts, over UCX and tcp;ofi_rxm too";
 
-const LEFT_OUT: [LeftOut; 4] = [
+const LEFT_OUT: [LeftOut; 5] = [
     LeftOut {
         test: "test_comm_topo.TestTopoWorld.testDistgraphcomm",
         reason: MISCOUNTS,
@@ -63,6 +66,13 @@ const LEFT_OUT: [LeftOut; 4] = [
         test: "test_dynproc.TestDPM.testJoin",
         reason: "Open MPI 5 hangs in PMIx_Connect, its launcher's, now and then",
         family: Some(Family::OpenMpi5),
+        only_between_hosts: true,
+    },
+    // The rank that fails leaves the other waiting: in each of the runs, three over rdgram and one over tcp.
+    LeftOut {
+        test: "test_cco_buf.TestCCOBufInplaceWorld.testReduceScatter",
+        reason: INTEL_IN_PLACE,
+        family: Some(Family::Intel),
         only_between_hosts: true,
     },
 ];
@@ -109,7 +119,7 @@ pub(crate) fn compare(setting: Setting<'_>) -> Result<Outcome> {
     if failed.is_empty() {
         return Ok(suite.outcome(|_| false));
     }
-    let peer = Provider::builtin(PEER);
+    let peer = Provider::builtin(setting.mpi.peer());
     println!("   {} tests over {PEER}", failed.len());
     let others: Vec<&str> = others.into_iter().map(|(test, _)| test.as_str()).collect();
     let theirs = run(Setting { provider: &peer, ..setting }, &others)?;
