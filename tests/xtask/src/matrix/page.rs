@@ -128,7 +128,9 @@ fn remarks(record: &Record) -> Vec<String> {
     for failure in &record.failed {
         // The directory of the build is nobody's concern.
         let seen = failure.to_string().lines().next().unwrap_or_default().to_owned();
-        let seen: String = seen.split("; /").next().unwrap_or_default().chars().take(SEEN_CHARS).collect();
+        let seen = seen.split("; /").next().unwrap_or_default();
+        let seen: String =
+            seen.split(" (the ranks' stacks").next().unwrap_or_default().chars().take(SEEN_CHARS).collect();
         remarks.push(format!("**failed**: {seen}"));
     }
     remarks
