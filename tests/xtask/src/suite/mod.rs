@@ -69,7 +69,7 @@ pub(crate) struct Outcome {
     pub(crate) passed: usize,
     /// Each test that failed, or was not reached, with what was seen.
     pub(crate) failed: Vec<Failure>,
-    /// Tests that failed, and over [`PEER`](crate::mpi::PEER) as well.
+    /// Tests that failed, and over [`PEER`] as well.
     pub(crate) failed_too: Vec<String>,
     /// Tests that were left out, by the suite's own judgement or because this MPI does not have them.
     pub(crate) skipped: usize,
@@ -186,7 +186,7 @@ impl<'a> Setting<'a> {
 }
 
 impl Outcome {
-    /// Tests that failed over [`PEER`](crate::mpi::PEER) as well are not this project's failures.
+    /// Tests that failed over [`PEER`] as well are not this project's failures.
     pub(crate) fn excuse(&mut self, theirs: &Self) {
         let too = |failure: &Failure| {
             !failure.test.is_empty() && theirs.failed.iter().any(|other| other.test == failure.test)
