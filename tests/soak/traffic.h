@@ -438,10 +438,9 @@ static void take_notice(const struct fi_cq_tagged_entry *entry)
     unsigned slot = label_slot(entry->data), incarnation = label_incarnation(entry->data);
     CHECK(entry->flags & FI_REMOTE_WRITE && label_lane(entry->data) == NOTICES && slot < SLOTS, "flags 0x%" PRIx64 " data 0x%" PRIx64,
           entry->flags, entry->data);
-    if (label_receiver(entry->data) == me.incarnation)
-        struct streams *streams = streams_of(slot, incarnation);
-        if (streams != NULL)
-            streams->received[NOTICES]++;
+    struct streams *streams = label_receiver(entry->data) == me.incarnation ? streams_of(slot, incarnation) : NULL;
+    if (streams != NULL)
+        streams->received[NOTICES]++;
 }
 
 static void take(struct fi_cq_tagged_entry *entry, fi_addr_t source)
