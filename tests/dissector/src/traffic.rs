@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rdgram_wire::{Kind, Llp, Packet};
+use rdgram_wire::{Flags, Kind, Llp, Packet};
 
 use crate::capture::{self, Frame};
 use crate::counters::{Counters, dropped};
@@ -33,6 +33,22 @@ struct Seen {
     bytes: u64,
     retransmitted: u64,
     bundles: u64,
+}
+
+impl Seen {
+    /// One more datagram.
+    fn add(&mut self, kind: Kind, flags: Flags, length: u16) {
+        // An endpoint prints its counters before its last word.
+        if kind == Kind::Close {
+            return;
+        }
+        let again = flags.contains(Flags::RETX);
+        self.datagrams += 1;
+        self.bytes += u64::from(length);
+        self.retransmitted += u64::from(again);
+        // A bundle is counted when it is made, however often it is sent.
+        self.bundles += u64::from(kind == Kind::Bundle && !again);
+    }
 }
 
 /// Judges a capture. Says what was in it.
@@ -93,12 +109,7 @@ fn packet(frame: &Frame, shown: &Shown, seen: &mut Seen) -> Result<usize> {
         let packet = Packet::decode(datagram)?;
         expected.add(datagram, &packet);
         count += 1;
-        // An endpoint prints its counters before its last word.
-        let counted = packet.llp.kind != Kind::Close;
-        seen.datagrams += u64::from(counted);
-        seen.bytes += if counted { length.into() } else { 0 };
-        seen.retransmitted += u64::from(packet.llp.flags.contains(rdgram_wire::Flags::RETX));
-        seen.bundles += u64::from(packet.llp.kind == Kind::Bundle);
+        seen.add(packet.llp.kind, packet.llp.flags, length);
         rest = after;
     }
     same(&expected, shown, |name| name != "rdgram.payload")?;
@@ -142,4 +153,18 @@ fn compare(seen: &BTreeMap<SocketAddr, Seen>, counters: &Counters) -> Result<()>
         bail!("{stranger} sent, but printed no counters");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_is_sent_again_is_one_bundle_in_two_datagrams() {
+        let mut seen = Seen::default();
+        seen.add(Kind::Bundle, Flags::empty(), 100);
+        seen.add(Kind::Bundle, Flags::RETX, 100);
+        seen.add(Kind::Close, Flags::empty(), 40);
+        assert_eq!(seen, Seen { datagrams: 2, bytes: 200, retransmitted: 1, bundles: 1 });
+    }
 }
