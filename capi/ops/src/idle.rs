@@ -27,6 +27,9 @@ const WINDOW: Duration = Duration::from_millis(10);
 const CROWDED_FROM: u128 = 10;
 /// The part below which it is not any more.
 const CROWDED_UNTIL: u128 = 1;
+/// Time from one turn on the processor to the next, below which those who share it take turns by themselves: their libraries yield between polls. Naps alone bring a turn in
+/// more than 40 µs, yields one in a few.
+const TURNS_EVERY: Duration = Duration::from_micros(20);
 
 /// What a domain remembers of reads in vain.
 #[derive(Debug, Default)]
@@ -68,7 +71,7 @@ impl Idle {
     }
 }
 
-/// Whether other threads want this thread's processor.
+/// Whether other threads want this thread's processor, and do not get it.
 #[derive(Debug, Default)]
 struct Crowd {
     asked: Option<(Instant, Option<Waited>)>,
@@ -94,7 +97,9 @@ impl Crowd {
         }
         let window = now.saturating_duration_since(then).as_nanos();
         let percent = told.total.saturating_sub(before.total).as_nanos() * 100 / window.max(1);
-        self.there = percent >= if self.there { CROWDED_UNTIL } else { CROWDED_FROM };
+        let take_turns =
+            u128::from(told.turns.saturating_sub(before.turns)) * TURNS_EVERY.as_nanos() > window;
+        self.there = !take_turns && percent >= if self.there { CROWDED_UNTIL } else { CROWDED_FROM };
     }
 }
 
@@ -153,7 +158,7 @@ mod tests {
 
     /// A thread that has waited for this long in all.
     fn told(total: Duration) -> Option<Waited> {
-        Some(Waited { thread: 1, total })
+        Some(Waited { thread: 1, total, turns: 0 })
     }
 
     /// Polls every microsecond for `polls` times, the first at `start`; the number of the first poll that asked for a nap.
@@ -205,10 +210,25 @@ mod tests {
     }
 
     #[test]
+    fn those_who_take_turns_by_themselves_never_nap() {
+        let (mut idle, now) = crowded();
+        // Half of the time it waits; on the processor it is as often as in `turns`.
+        let mut ask = |now: Instant, turns| {
+            let since = now.saturating_duration_since(BEGIN);
+            idle.crowd.is_there(now, || Some(Waited { thread: 1, total: since / 2, turns }))
+        };
+        assert!(!ask(now + WINDOW, 510), "a turn in less than 20 µs");
+        assert!(!ask(now + WINDOW * 2, 5_510), "a turn in 2 µs, and so as long as it lasts");
+        assert!(ask(now + WINDOW * 3, 5_514), "what shares the processor now keeps it");
+        assert!(ask(now + WINDOW * 4, 5_764), "naps alone bring a turn in 40 µs");
+        assert!(!ask(now + WINDOW * 5, 6_764), "those who share it yield again");
+    }
+
+    #[test]
     fn counts_of_different_threads_are_not_compared() {
         let mut crowd = Crowd::default();
         assert!(!crowd.is_there(BEGIN, || told(Duration::ZERO)));
-        let other = || Some(Waited { thread: 2, total: Duration::from_secs(9) });
+        let other = || Some(Waited { thread: 2, total: Duration::from_secs(9), turns: 0 });
         assert!(!crowd.is_there(BEGIN + WINDOW, other));
         assert!(!crowd.is_there(BEGIN + WINDOW * 2, || None), "a system that does not tell");
         assert!(!crowd.is_there(BEGIN + WINDOW * 3, || told(Duration::from_secs(9))));
