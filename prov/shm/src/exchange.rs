@@ -394,7 +394,9 @@ impl Local {
                 Phase::Connecting if greeted >= GREETED_MAX => Ok(Phase::Connecting),
                 Phase::Connecting => self.connect(number),
                 Phase::Greeted(socket) => self.hear_answer(number, socket),
-                Phase::Announcing(link, socket) => Ok(announce(link, socket)),
+                Phase::Announcing(link, socket) => {
+                    Ok(announce(link, socket, &mut self.entries[number as usize].process))
+                }
                 Phase::Answered(link, socket) => Ok(Phase::Answered(link, socket.filter(is_connected))),
                 other => Ok(other),
             };
@@ -450,17 +452,20 @@ impl Local {
         if !is_it || hello.your_incarnation != self.incarnation {
             return Err(Reason::OtherIncarnation);
         }
-        let link = self.attach(&hello, fd.as_fd(), &entry.process)?;
-        Ok(announce(link, socket))
+        let link = self.attach(&hello, fd.as_fd(), &self.entries[number as usize].process)?;
+        Ok(announce(link, socket, &mut self.entries[number as usize].process))
     }
 }
 
 /// Puts our word there; when its FIFO is full, later.
-fn announce(link: Link, socket: OwnedFd) -> Phase {
+fn announce(link: Link, socket: OwnedFd, process: &mut Process) -> Phase {
     match put_up(&link) {
         Put::Full => Phase::Announcing(link, socket),
         // It may have left us again: then putting says so.
-        Put::Done | Put::DoneWake | Put::Gone => Phase::Up(link),
+        Put::Done | Put::DoneWake | Put::Gone => {
+            process.keep(socket);
+            Phase::Up(link)
+        }
     }
 }
 

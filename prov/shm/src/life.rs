@@ -1,6 +1,7 @@
 //! Whether the processes of neighbours live: a pidfd each, all of them polled in one system call.
 //!
-//! Knows no FIFO. A process that cannot be seen from here (another process namespace) is never called dead.
+//! Knows no FIFO. Of a process that cannot be seen from here (another process namespace) the connection is kept over which it was met: it hangs up when the
+//! process ends. A child that it forked may keep that open; then it is not called dead.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -12,6 +13,8 @@ use crate::{Local, Neighbour};
 pub(crate) struct Process {
     pid: i32,
     watch: Option<OwnedFd>,
+    /// Of one that cannot see us or that we cannot see.
+    connection: Option<OwnedFd>,
     dead: bool,
 }
 
@@ -19,7 +22,14 @@ impl Process {
     /// The process with this number, watched if it can be.
     pub(crate) fn watch(pid: i32) -> Self {
         let watch = if pid > 0 { open(pid) } else { None };
-        Self { pid, watch, dead: false }
+        Self { pid, watch, connection: None, dead: false }
+    }
+
+    /// Keeps the connection with it, unless both see each other's process.
+    pub(crate) fn keep(&mut self, connection: OwnedFd) {
+        if self.watch.is_none() || !is_in_our_namespace(self.pid) {
+            self.connection = Some(connection);
+        }
     }
 
     /// Its number, when it is certain to be its still: as long as it is watched and lives.
@@ -40,7 +50,7 @@ impl Process {
     pub(crate) fn lives(&self) -> bool {
         !self.dead
             && self.watch.as_ref().is_none_or(|watch| {
-                let mut watched = [pollfd(watch)];
+                let mut watched = [pollfd(watch, libc::POLLIN)];
                 poll(&mut watched);
                 watched[0].revents & libc::POLLIN == 0
             })
@@ -51,7 +61,7 @@ impl Process {
 impl Process {
     /// One that has ended.
     pub(crate) fn died() -> Self {
-        Self { pid: 0, watch: None, dead: true }
+        Self { dead: true, ..Self::default() }
     }
 
     /// This one, whose number another process has by now.
@@ -74,8 +84,14 @@ impl Local {
         self.watched.clear();
         self.watched_numbers.clear();
         for (number, entry) in (0..).zip(&self.entries) {
-            if let (Some(watch), true) = (&entry.process.watch, is_of_interest(entry)) {
-                self.watched.push(pollfd(watch));
+            let end = match (&entry.process.watch, &entry.process.connection) {
+                (Some(watch), _) => pollfd(watch, libc::POLLIN),
+                // Whatever it says there now is not listened to.
+                (None, Some(connection)) => pollfd(connection, 0),
+                (None, None) => continue,
+            };
+            if is_of_interest(entry) {
+                self.watched.push(end);
                 self.watched_numbers.push(number);
             }
         }
@@ -84,12 +100,11 @@ impl Local {
         }
         poll(&mut self.watched);
         for (watched, &number) in self.watched.iter().zip(&self.watched_numbers) {
-            if watched.revents & libc::POLLIN == 0 {
+            if watched.revents & (libc::POLLIN | libc::POLLHUP) == 0 {
                 continue;
             }
             let entry = &mut self.entries[number as usize];
-            entry.process.dead = true;
-            entry.process.watch = None;
+            entry.process = Process { pid: entry.process.pid, dead: true, ..Process::default() };
             if matches!(entry.phase, Phase::Up(_)) {
                 self.deaths.push(Neighbour(number));
             }
@@ -102,8 +117,15 @@ fn is_of_interest(entry: &Entry) -> bool {
     matches!(entry.phase, Phase::Up(_) | Phase::Left)
 }
 
-fn pollfd(watch: &OwnedFd) -> libc::pollfd {
-    libc::pollfd { fd: watch.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+fn pollfd(watch: &OwnedFd, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd { fd: watch.as_raw_fd(), events, revents: 0 }
+}
+
+/// A process that we see may not see us: it is in a namespace inside of ours. In doubt it is.
+fn is_in_our_namespace(pid: i32) -> bool {
+    let ours = std::fs::read_link("/proc/self/ns/pid");
+    let its = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    matches!((ours, its), (Ok(ours), Ok(its)) if ours == its)
 }
 
 /// Looks at once. What cannot be looked at has no news.

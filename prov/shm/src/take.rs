@@ -183,7 +183,10 @@ impl Local {
         let number = number_of(owner);
         let entry = &mut self.entries[number as usize];
         match core::mem::replace(&mut entry.phase, Phase::Left) {
-            Phase::Answered(link, _) => {
+            Phase::Answered(link, connection) => {
+                if let Some(connection) = connection {
+                    entry.process.keep(connection);
+                }
                 entry.phase = Phase::Up(link);
                 self.meeting.retain(|&meeting| meeting != number);
                 self.events.push_back(Event::Up(Neighbour(number)));
