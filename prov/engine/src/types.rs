@@ -457,7 +457,7 @@ impl Default for EpConfig {
         Self {
             orders: Orders::empty(),
             eager_max: 64 << 10,
-            inject_max: 1 << 10,
+            inject_max: 4 << 10,
             unexpected_pool: 64 << 20,
             grant_bytes: None,
             memory_ceiling: 1 << 30,

@@ -110,7 +110,7 @@ impl Profile {
     fn config(rng: &mut Rng, full_integrity: bool) -> EpConfig {
         let mut config = EpConfig {
             eager_max: rng.pick(&[512, 1 << 10, 4 << 10, 16 << 10, 64 << 10]),
-            inject_max: rng.pick(&[64, 256, 512]),
+            inject_max: rng.pick(&[64, 256, 512, 4 << 10]),
             grant_bytes: rng.pick(&[None, Some(4 << 10), Some(32 << 10), Some(256 << 10)]),
             unexpected_pool: rng.pick(&[0, 4 << 10, 32 << 10, 256 << 10, 64 << 20]),
             min_multi_recv: rng.pick(&[64, 512, 4_096]),

@@ -159,7 +159,7 @@ pub(crate) const PROTOCOL_VERSION: u32 = 1;
 /// Largest message, bytes: what one object can be.
 pub(crate) const MESSAGE_MAX: usize = isize::MAX.unsigned_abs();
 /// Largest injected message, bytes.
-pub(crate) const INJECT_MAX: usize = 1024;
+pub(crate) const INJECT_MAX: usize = 4096;
 /// Outstanding operations of a context: a hint, the tables grow.
 pub(crate) const CONTEXT_SIZE: usize = 4096;
 /// Pieces of an operation's buffer, and of a memory region.
