@@ -28,7 +28,7 @@ const BURST: u32 = 8;
 /// So many held messages are sent: small ones fill most of a datagram, others a train of some size.
 const HELD_MAX: usize = 20;
 /// Longest message that is held, bytes: for one that is longer a system call of its own is a small part of the cost.
-const HELD_LENGTH: u64 = 16 << 10;
+pub(crate) const HELD_LENGTH: u64 = 16 << 10;
 /// Bytes that are held together: a full train.
 const HELD_BYTES: u64 = 64 << 10;
 
@@ -61,7 +61,7 @@ impl TxEntry {
     }
 
     /// It may share a system call: a message of few packets that waits for nothing.
-    fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.stage == TxStage::Eager
             && !self.started
             && !self.rendezvous

@@ -31,6 +31,7 @@ mod plan;
 mod pool;
 mod progress;
 mod receive;
+mod remnants;
 mod rma;
 mod slab;
 mod submit;

@@ -13,6 +13,7 @@ use rdgram_wire::Control;
 use crate::entries::Token;
 use crate::link::Link;
 use crate::matching::PeerId;
+use crate::remnants::Remnants;
 use crate::slab::Key;
 use crate::types::{FiAddr, RemoteSlice};
 use crate::underway::Underway;
@@ -96,6 +97,8 @@ pub(crate) struct Queues {
     pub(crate) control: VecDeque<Control>,
     /// Sends whose start, or eager payload, is to be sent: in order.
     pub(crate) starts: VecDeque<Key>,
+    /// Messages of which all but the last packet is sent, because others followed them.
+    pub(crate) remnants: Remnants,
     /// Granted sends: in turns.
     pub(crate) bulk: VecDeque<Key>,
 }
@@ -108,6 +111,7 @@ static NOTHING: Queues = Queues {
     underway: Underway::NONE,
     control: VecDeque::new(),
     starts: VecDeque::new(),
+    remnants: Remnants::NONE,
     bulk: VecDeque::new(),
 };
 
@@ -153,6 +157,7 @@ impl QueuesOnDemand {
             && self.underway.is_empty()
             && self.control.is_empty()
             && self.starts.is_empty()
+            && self.remnants.is_empty()
             && self.bulk.is_empty()
     }
 }
@@ -200,6 +205,7 @@ impl Peer {
             queues.underway = Underway::NONE;
             queues.control.clear();
             queues.starts.clear();
+            queues.remnants = Remnants::NONE;
             queues.bulk.clear();
         }
     }
@@ -234,7 +240,10 @@ impl Peer {
     /// Something waits to be sent for the first time.
     pub(crate) fn has_queued(&self) -> bool {
         let queues = &*self.queues;
-        !queues.control.is_empty() || !queues.starts.is_empty() || !queues.bulk.is_empty()
+        !(queues.control.is_empty()
+            && queues.starts.is_empty()
+            && queues.remnants.is_empty()
+            && queues.bulk.is_empty())
     }
 
     /// The id of its context, warm or cold.

@@ -169,6 +169,7 @@ impl Core {
         let peer = self.txs[key].peer;
         let entry = self.peer_mut(peer);
         entry.queues.starts.retain(|other| *other != key);
+        entry.queues.remnants.leave(key);
         entry.queues.bulk.retain(|other| *other != key);
         self.make_ready(peer);
     }

@@ -15,7 +15,7 @@ use crate::slab::Key;
 use crate::types::OpFlags;
 
 /// Bytes of headers that precede a DDP segment.
-fn prefix(syn: bool) -> usize {
+pub(crate) fn prefix(syn: bool) -> usize {
     Llp::LENGTH + if syn { Syn::LENGTH } else { 0 }
 }
 
@@ -177,6 +177,9 @@ impl Core {
 
     /// Sends the next datagram of the oldest operation in line. False when there is none, or the window, a fence or an order holds it back.
     fn send_start(&mut self, peer: PeerId, at: Moment) -> bool {
+        if let Some(sent) = self.send_remnant(peer, at, false) {
+            return sent;
+        }
         while let Some(&key) = self.peer(peer).queues.starts.front() {
             let entry = &mut self.peers[peer.0 as usize];
             let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.starts_here() && !tx.all_sent()) else {
@@ -186,11 +189,11 @@ impl Core {
             let fenced = tx.flags.contains(OpFlags::FENCE)
                 && !entry.queues.underway.is_empty()
                 && !planted(Defect::FenceIgnored);
-            if !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders)) {
-                return false;
-            }
-            if self.is_held_for_link(peer, key) {
-                return false;
+            let waits =
+                !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders));
+            if waits || self.is_held_for_link(peer, key) {
+                // It may wait for just those.
+                return self.send_remnant(peer, at, true).unwrap_or(false);
             }
             let (entry, tx) = (&mut self.peers[peer.0 as usize], &mut self.txs[key]);
             if tx.stage == TxStage::Writing && tx.length > LONG_WRITE {
@@ -205,7 +208,7 @@ impl Core {
                 return sent;
             }
             let sent = self.send_next(peer, key, at);
-            if sent && self.txs[key].all_sent() {
+            if sent && !self.defer_remnant(peer) && self.txs[key].all_sent() {
                 self.peer_mut(peer).queues.starts.pop_front();
             }
             return sent;
@@ -247,7 +250,7 @@ impl Core {
     }
 
     /// Sends the next datagram of an operation, if window and credits allow.
-    fn send_next(&mut self, peer: PeerId, key: Key, at: Moment) -> bool {
+    pub(crate) fn send_next(&mut self, peer: PeerId, key: Key, at: Moment) -> bool {
         if let Some(neighbour) = self.peer(peer).link.up() {
             return self.put_next(peer, neighbour, key);
         }

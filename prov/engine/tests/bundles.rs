@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use common::*;
 use rdgram_engine::*;
 
@@ -101,6 +104,67 @@ fn messages_too_large_to_share_a_datagram_share_a_call() {
         assert!(buffers == messages);
         assert_eq!((a.all().len(), b.all().len()), (COUNT, COUNT));
     }
+}
+
+/// Sends a burst of messages of `length` bytes; how many runs of datagrams of one size the last twenty made, which are held.
+fn runs_of_a_burst(length: usize) -> usize {
+    const COUNT: usize = 28;
+    let (_net, mut a, mut b, to_b) = met(EpConfig::default());
+    let sizes = Rc::new(RefCell::new(Vec::new()));
+    let (seen, at) = (Rc::clone(&sizes), b.address);
+    b.lose(move |to, bytes| {
+        if *to == at {
+            seen.borrow_mut().push(bytes.len());
+        }
+        false
+    });
+    let messages: Vec<_> = (0..COUNT).map(|seed| pattern(seed, length)).collect();
+    let mut buffers = vec![vec![0_u8; length]; COUNT];
+    for (index, buffer) in buffers.iter_mut().enumerate() {
+        b.recv(ANY, buffer, Some((index as u64, 0)), index);
+    }
+    for (index, message) in messages.iter().enumerate() {
+        if index == 8 {
+            sizes.borrow_mut().clear();
+        }
+        a.send(to_b, message, Some(index as u64), 0);
+    }
+    a.domain.progress();
+    let runs = sizes.borrow().chunk_by(|one, other| one == other).count();
+    settle(&mut [&mut a, &mut b]);
+    assert!(buffers == messages);
+    assert_eq!(
+        b.all().into_iter().map(|entry| entry.unwrap().context).collect::<Vec<_>>(),
+        Vec::from_iter(0..COUNT)
+    );
+    assert!(a.domain.is_quiet() && b.domain.is_quiet());
+    runs
+}
+
+#[test]
+fn last_packets_of_a_burst_leave_together() {
+    // In two packets, in three, and with a last one of a few bytes.
+    for length in [1_500, 2_047, 3_000, 2_800] {
+        let runs = runs_of_a_burst(length);
+        assert!(runs <= 2, "{runs} trains for twenty messages of {length} bytes");
+    }
+}
+
+#[test]
+fn a_fence_waits_for_last_packets_that_wait_themselves() {
+    let (_net, mut a, mut b, to_b) = met(EpConfig::default());
+    let message = pattern(1, 1_500);
+    let mut buffers = vec![vec![0_u8; 1_500]; 30];
+    for (index, buffer) in buffers.iter_mut().enumerate() {
+        b.recv(ANY, buffer, Some((7, 0)), index);
+    }
+    for index in 0..30 {
+        let flags = if index == 20 { OpFlags::FENCE } else { OpFlags::empty() };
+        a.send_with(to_b, &message, Some(7), None, index, OpFlags::COMPLETION | flags).unwrap();
+    }
+    settle(&mut [&mut a, &mut b]);
+    assert!(buffers.iter().all(|buffer| *buffer == message));
+    assert_eq!((a.all().len(), b.all().len()), (30, 30));
 }
 
 #[test]

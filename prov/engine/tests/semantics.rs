@@ -122,7 +122,7 @@ fn remote_cq_data_and_injection() {
     assert_eq!(&buffer[..8], b"injected");
     assert!(a.next().is_none(), "inject writes no completion");
     assert_eq!(a.domain.cntr_value(a.cntr), (1, 0), "but counts");
-    let long = vec![0; 1025];
+    let long = vec![0; 4097];
     assert_eq!(a.send_with(to_b, &long, None, None, 0, OpFlags::INJECT), Err(SubmitError::TooLong));
     assert!(message.iter().all(|byte| *byte == 0));
 }

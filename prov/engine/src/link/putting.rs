@@ -107,8 +107,11 @@ impl Core {
         let Some(context) = entry.context.as_deref() else { return };
         // Until the peer has answered this context, it may know another of ours, whose messages have the same numbers.
         let in_flight = context.needs_syn() || context.unacknowledged() > 0;
-        let mut lines = entry.queues.starts.iter().chain(&entry.queues.bulk);
-        if in_flight || lines.any(|key| self.is_tied(*key)) {
+        let queues = &entry.queues;
+        let is_tied = |key: &Key| self.is_tied(*key);
+        let tied =
+            queues.starts.iter().chain(&queues.bulk).any(is_tied) || queues.remnants.iter().any(is_tied);
+        if in_flight || tied {
             return;
         }
         self.peer_mut(peer).link = Link::Up(neighbour);
