@@ -64,10 +64,12 @@ end_processes() {
 clean_up() {
     local status=$?
     trap - EXIT
+    # Whoever reads the report may be gone: the hosts are taken down all the same.
+    trap '' PIPE
     local host
     for host in a b; do
-        report_received "$host"
-        [[ $loss == 0 ]] || report_dropped "$host"
+        report_received "$host" 2>/dev/null || true
+        [[ $loss == 0 ]] || report_dropped "$host" 2>/dev/null || true
     done
     end_processes "$id-a" "$id-b" "$id-bridge"
     delete_namespaces "$id-a" "$id-b" "$id-bridge"

@@ -7,8 +7,9 @@ use std::fs::{self, File};
 use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,18 @@ const TAIL_LINES: usize = 40;
 
 static JOBS: AtomicU32 = AtomicU32::new(0);
 
+/// Set by a signal that asks this tool to end.
+static ASKED_TO_END: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGINT, SIGTERM and SIGHUP end the processes of the job that runs before this tool.
+pub(crate) fn end_jobs_on_signals() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ASKED_TO_END))
+            .with_context(|| format!("cannot handle signal {signal}"))?;
+    }
+    Ok(())
+}
+
 /// One external command with a time limit.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -51,6 +64,8 @@ enum Hang {
     Limit(Duration),
     /// It printed nothing for so long.
     Stall(Duration),
+    /// This tool was asked to end.
+    Signal,
 }
 
 impl Hang {
@@ -58,6 +73,7 @@ impl Hang {
         match self {
             Self::Limit(limit) => format!("was still running after {} s and was ended", limit.as_secs()),
             Self::Stall(stall) => format!("hung: it printed nothing for {} s and was ended", stall.as_secs()),
+            Self::Signal => "was ended by a signal".to_owned(),
         }
     }
 }
@@ -155,9 +171,16 @@ impl Job {
             let _ = ended.send(child.wait());
         });
         let status = self.wait(&end, self.limit, self.stall, !self.quiet)?;
-        if status.is_err() {
-            stacks::save(&processes_of(pid, &self.mark), &self.log.with_extension("stacks"));
+        if let Err(hang) = status {
+            let asked = matches!(hang, Hang::Signal);
+            if !asked {
+                stacks::save(&processes_of(pid, &self.mark), &self.log.with_extension("stacks"));
+            }
             self.end(pid, &end)?;
+            if asked {
+                eprintln!("{} {}", self.label, hang.text());
+                std::process::exit(1);
+            }
         }
         if waiter.join().is_err() {
             bail!("the thread waiting for {} panicked", self.label);
@@ -191,6 +214,11 @@ impl Job {
                 }
                 Err(RecvTimeoutError::Disconnected) => bail!("lost track of {}", self.label),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Taken back, so that the end of the job is waited for.
+            if ASKED_TO_END.swap(false, Ordering::Relaxed) {
+                bar.finish_and_clear();
+                return Ok(Err(Hang::Signal));
             }
             let elapsed = start.elapsed();
             let length = fs::metadata(&self.log).map_or(0, |data| data.len());

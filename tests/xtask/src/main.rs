@@ -82,6 +82,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let layout = Layout::find()?;
+    command::end_jobs_on_signals()?;
     match cli.task {
         Task::Demo => demo::run(&layout),
         Task::Test(options) => stage::run(&layout, &options),

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use super::Context;
 use super::mpi::{Bench, prepare};
+use crate::command::Job;
 use crate::layout::Layout;
 use crate::mpi::{Launch, Place, Route};
 use crate::netns::{self, Link};
@@ -32,6 +33,7 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
     if !tally.check("two network namespaces", || netns::available(layout).map(|()| String::new())) {
         return;
     }
+    tally.check("the hosts are taken down though nobody reads the report", || unread(layout));
     let Some(bench) = prepare(context, tally) else { return };
     let mut program = None;
     tally.check("compile mpi-tests/verify", || {
@@ -63,6 +65,22 @@ pub(super) fn run(context: &mut Context<'_>, tally: &mut Tally) {
             });
         }
     }
+}
+
+/// A reader that leaves after the first line must not end the script before it has taken its hosts down.
+fn unread(layout: &Layout) -> Result<String> {
+    const UNREAD: &str = r#"set -o pipefail
+        tests/net/hosts.sh run -- sh -c 'echo "$RDGRAM_NET"; sleep 1' | head -n 1"#;
+    let output =
+        Job::new(layout, "hosts with a report that nobody reads", "bash").args(["-c", UNREAD]).check()?;
+    let Some(bridge) = output.lines().next().filter(|name| !name.is_empty()) else {
+        bail!("the script does not say what it made: {output}")
+    };
+    let left = Job::new(layout, "namespaces", "ip").args(["netns", "list"]).check()?;
+    if left.split_whitespace().any(|name| name == bridge) {
+        bail!("{bridge} is left");
+    }
+    Ok(String::new())
 }
 
 /// The launcher goes round the hosts, so that every rank has one beside it.
