@@ -240,9 +240,15 @@ impl Job {
 
     /// End every process of the job: politely first, because some of them clean up after themselves.
     fn end(&self, pid: u32, end: &mpsc::Receiver<std::io::Result<ExitStatus>>) -> Result<()> {
-        signal("-TERM", &processes_of(pid, &self.mark));
+        let processes = processes_of(pid, &self.mark);
+        let shared = shared_files_of(&processes);
+        signal("-TERM", &processes);
         let ended = self.wait(end, GRACE, None, false)?.is_ok();
         signal("-KILL", &processes_of(pid, &self.mark));
+        for file in shared {
+            // Gone is what is wanted.
+            let _ = fs::remove_file(file);
+        }
         if !ended && self.wait(end, GRACE, None, false)?.is_err() {
             bail!("{} (pid {pid}) does not end", self.label);
         }
@@ -365,6 +371,18 @@ fn all_processes() -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// Files of shared memory that these processes have mapped: MPI libraries leave theirs behind when they are ended.
+fn shared_files_of(pids: &[u32]) -> HashSet<PathBuf> {
+    let maps = pids.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")).ok());
+    maps.flat_map(|maps| maps.lines().filter_map(shared_file).collect::<Vec<_>>()).collect()
+}
+
+/// Of a line of /proc/PID/maps.
+fn shared_file(line: &str) -> Option<PathBuf> {
+    let path = line.split_once("/dev/shm/").filter(|(_, name)| !name.ends_with(" (deleted)"))?.1;
+    Some(Path::new("/dev/shm").join(path))
+}
+
 fn signal(which: &str, pids: &[u32]) {
     for pid in pids {
         // A process that has ended in the meantime is what is wanted.
@@ -373,5 +391,18 @@ fn signal(which: &str, pids: &[u32]) {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_shared_memory_that_have_a_name_are_found() {
+        let line = "7f00-7f10 rw-s 00000000 00:17 12     /dev/shm/mpich_shm_1_0";
+        assert_eq!(shared_file(line), Some(PathBuf::from("/dev/shm/mpich_shm_1_0")));
+        assert_eq!(shared_file("7f00-7f10 rw-s 00000000 00:17 12     /dev/shm/gone (deleted)"), None);
+        assert_eq!(shared_file("7f00-7f10 r-xp 00000000 08:01 12     /usr/lib/libc.so.6"), None);
     }
 }
