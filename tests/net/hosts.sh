@@ -64,8 +64,8 @@ end_processes() {
 clean_up() {
     local status=$?
     trap - EXIT
-    # Whoever reads the report may be gone: the hosts are taken down all the same.
-    trap '' PIPE
+    # Whoever reads the report may be gone, and signals may come when it has begun: the hosts are taken down all the same.
+    trap '' PIPE TERM INT HUP
     local host
     for host in a b; do
         report_received "$host" 2>/dev/null || true
