@@ -258,6 +258,9 @@ impl Core {
         };
         let moved = match tx.stage {
             TxStage::Eager | TxStage::Announced | TxStage::Parked => {
+                if let Some(queues) = self.peers[peer.0 as usize].queues.existing() {
+                    queues.remnants.leave(key);
+                }
                 tx.stage = TxStage::Granted;
                 tx.stag = stag;
                 tx.granted = length.min(tx.length);
@@ -285,6 +288,9 @@ impl Core {
     fn on_rnr(&mut self, peer: PeerId, key: Key, index: u16) {
         if let Some(tx) = self.txs.get_mut(key).filter(|tx| tx.peer == peer && tx.stage == TxStage::Eager) {
             tx.stage = TxStage::Parked;
+            if let Some(queues) = self.peers[peer.0 as usize].queues.existing() {
+                queues.remnants.leave(key);
+            }
         }
         if let Some(context) = self.context_mut(peer) {
             context.on_rnr(index);

@@ -15,12 +15,16 @@ use crate::transmit::prefix;
 
 /// So many wait at most: that is how many messages the receiver can be made to hold unfinished, and a train of them is long enough.
 const REMNANTS_MAX: usize = 32;
+/// So often the oldest is passed by: a line that never ends would else keep it for ever. More than the datagrams of what a burst holds back.
+const PASSED_MAX: usize = 4 * REMNANTS_MAX;
 
 /// The line of them, in the order in which their messages began.
 #[derive(Debug)]
 pub(crate) struct Remnants {
     line: VecDeque<Key>,
-    /// There were too many: all of them go before another message begins.
+    /// How often others were sent, or tried, since the line was empty.
+    passed: usize,
+    /// There were too many, or they have waited too long: all of them go before another message begins.
     goes_on: bool,
 }
 
@@ -31,7 +35,7 @@ impl Default for Remnants {
 }
 
 impl Remnants {
-    pub(crate) const NONE: Self = Self { line: VecDeque::new(), goes_on: false };
+    pub(crate) const NONE: Self = Self { line: VecDeque::new(), passed: 0, goes_on: false };
 
     pub(crate) fn is_empty(&self) -> bool {
         self.line.is_empty()
@@ -41,9 +45,10 @@ impl Remnants {
         self.line.iter()
     }
 
-    /// Takes an operation out.
+    /// Takes an operation out: a key that stayed there might name another one by the time it comes to the front.
     pub(crate) fn leave(&mut self, key: Key) {
         self.line.retain(|other| *other != key);
+        self.note_end();
     }
 
     fn push(&mut self, key: Key) {
@@ -51,9 +56,21 @@ impl Remnants {
         self.goes_on |= self.line.len() == REMNANTS_MAX;
     }
 
+    fn pass(&mut self) {
+        self.passed += 1;
+        self.goes_on |= self.passed == PASSED_MAX;
+    }
+
     fn pop(&mut self) {
         self.line.pop_front();
-        self.goes_on &= !self.line.is_empty();
+        self.note_end();
+    }
+
+    fn note_end(&mut self) {
+        if self.line.is_empty() {
+            self.passed = 0;
+            self.goes_on = false;
+        }
     }
 }
 
@@ -100,9 +117,9 @@ impl Core {
             let key = *queues.remnants.line.front()?;
             let begins = |key: &Key| self.txs.get(*key).is_some_and(TxEntry::prolongs_train);
             if !alone && !queues.remnants.goes_on && queues.starts.front().is_some_and(begins) {
+                queues.remnants.pass();
                 return None;
             }
-            // It may have been refused meanwhile, or asked for.
             let waits = |tx: &TxEntry| tx.stage == TxStage::Eager && !tx.all_sent();
             if self.txs.get(key).is_some_and(waits) {
                 let sent = self.send_next(peer, key, at);

@@ -151,6 +151,41 @@ fn last_packets_of_a_burst_leave_together() {
 }
 
 #[test]
+fn a_last_packet_is_not_kept_by_a_line_without_end() {
+    let (_net, mut a, mut b, to_b) = met(EpConfig::default());
+    let message = pattern(1, 1_500);
+    let mut buffer = vec![0_u8; 1_500];
+    b.recv(ANY, &mut buffer, Some((7, 0)), 1);
+    let mut crowd = vec![[0_u8; 300]; 60_000];
+    for small in &mut crowd {
+        b.recv(ANY, small, Some((8, 0)), 0);
+    }
+    let small = |a: &mut Node, count: usize| {
+        for _ in 0..count {
+            inject(a, to_b, &[1; 300], 8);
+        }
+    };
+    // The window is closed, and a line stands, which becomes longer all the time.
+    small(&mut a, 2_000);
+    a.send(to_b, &message, Some(7), 0);
+    let (mut came, mut before) = (100, 0);
+    loop {
+        small(&mut a, came + 100);
+        a.domain.progress();
+        b.domain.progress();
+        let entries: Vec<_> = b.all().into_iter().map(|entry| entry.unwrap().context).collect();
+        came = entries.len();
+        before += came;
+        assert!(before < 10_000, "its last packet does not leave");
+        if entries.contains(&1) {
+            break;
+        }
+    }
+    assert!(buffer == message);
+    settle(&mut [&mut a, &mut b]);
+}
+
+#[test]
 fn a_fence_waits_for_last_packets_that_wait_themselves() {
     let (_net, mut a, mut b, to_b) = met(EpConfig::default());
     let message = pattern(1, 1_500);

@@ -25,9 +25,9 @@ impl Process {
         Self { pid, watch, connection: None, dead: false }
     }
 
-    /// Keeps the connection with it, unless both see each other's process.
+    /// Keeps the connection with it, unless both are in one namespace. Not just because it cannot be watched: then the other side, which can, drops its end.
     pub(crate) fn keep(&mut self, connection: OwnedFd) {
-        if self.watch.is_none() || !is_in_our_namespace(self.pid) {
+        if self.pid <= 0 || (self.watch.is_some() && !is_in_our_namespace(self.pid)) {
             self.connection = Some(connection);
         }
     }

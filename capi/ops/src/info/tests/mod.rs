@@ -95,7 +95,7 @@ fn without_hints_everything_is_offered() {
         assert_eq!((one.domain.mr_key_size, one.domain.cq_data_size), (8, 8));
         assert_eq!(one.domain.mr_mode, if version < V1_5 { sys::FI_MR_SCALABLE } else { 0 });
         assert_eq!((one.domain.max_ep_tx_ctx, one.domain.max_ep_stx_ctx), (1, 0));
-        assert_eq!((one.tx.inject_size, one.tx.size, one.tx.iov_limit), (1024, 4096, 32));
+        assert_eq!((one.tx.inject_size, one.tx.size, one.tx.iov_limit), (4096, 4096, 32));
         assert_eq!((one.tx.rma_iov_limit, one.ep.max_order_waw_size), (32, usize::MAX));
         assert_eq!((one.tx.msg_order, one.rx.msg_order), (offer::MESSAGE_ORDER, offer::MESSAGE_ORDER));
         assert_eq!(one.ep.mem_tag_format, sys::FI_TAG_GENERIC);
@@ -179,7 +179,7 @@ fn what_is_not_offered_does_not_match() {
         ("tx op_flags", |asked| asked.tx.op_flags = sys::FI_COMMIT_COMPLETE),
         ("tx order", |asked| asked.tx.msg_order = sys::FI_ORDER_DATA),
         ("tx comp_order", |asked| asked.tx.comp_order = sys::FI_ORDER_STRICT),
-        ("inject_size", |asked| asked.tx.inject_size = 1025),
+        ("inject_size", |asked| asked.tx.inject_size = 4097),
         ("tx size", |asked| asked.tx.size = 4097),
         ("iov_limit", |asked| asked.tx.iov_limit = 33),
         ("rma_iov_limit", |asked| asked.tx.rma_iov_limit = 33),
