@@ -313,9 +313,9 @@ fn one_buffer_for_many_messages() {
 #[test]
 fn arguments_are_checked() {
     with_pair(|a, b| {
-        let bytes = [0_u8; 2048];
+        let bytes = [0_u8; 8192];
         let inject = |length| call!(a.ep, msg.inject(bytes.as_ptr().cast(), length, b.address));
-        assert_eq!(inject(1025), -(sys::FI_EMSGSIZE as isize));
+        assert_eq!(inject(4097), -(sys::FI_EMSGSIZE as isize));
         assert_eq!(a.send(&bytes, 99, 1), -(sys::FI_EINVAL as isize), "no such address");
         let msg = sys::fi_msg {
             msg_iov: null(),

@@ -160,7 +160,7 @@ fn options_are_checked_by_name_and_length() {
         assert_eq!(get(ep.cast(), level, least, place, &mut length), 0);
         assert_eq!(got, value);
         assert_eq!(get(ep.cast(), level, sys::FI_OPT_INJECT_MSG_SIZE, place, &mut length), 0);
-        assert_eq!(got, 1024);
+        assert_eq!(got, 4096);
         let too_much = 1_usize << 20;
         let bytes: *const c_void = (&raw const too_much).cast();
         assert_eq!(set(ep.cast(), level, sys::FI_OPT_INJECT_MSG_SIZE, bytes, 8), -sys::FI_EINVAL);

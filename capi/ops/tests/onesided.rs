@@ -228,7 +228,7 @@ fn what_a_target_refuses_is_an_error_entry() {
 fn what_cannot_be_asked_is_refused_at_once() {
     with_pair(|pair| {
         let (a, to) = (ep(pair.a), pair.b.address);
-        let bytes = vec![0_u8; 2000];
+        let bytes = vec![0_u8; 5000];
         let mut iov = [libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: 8 }; 33];
         let remote = [sys::fi_rma_iov { addr: 0, len: 9, key: KEY }];
         let msg = sys::fi_msg_rma {
@@ -254,7 +254,7 @@ fn what_cannot_be_asked_is_refused_at_once() {
         assert_eq!(call!(a, rma.readmsg(&fits, sys::FI_REMOTE_CQ_DATA)), flags);
         assert_eq!(call!(a, rma.writemsg(&fits, sys::FI_MULTI_RECV)), flags);
         let size = -(sys::FI_EMSGSIZE as isize);
-        assert_eq!(call!(a, rma.inject(start(&bytes), 1025, to, 0, KEY)), size);
+        assert_eq!(call!(a, rma.inject(start(&bytes), 4097, to, 0, KEY)), size);
         assert_eq!(call!(a, rma.write(start(&bytes), 8, null_mut(), 99, 0, KEY, null_mut())), invalid);
 
         let operands = [0_u64; 128];
