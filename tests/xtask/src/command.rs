@@ -36,13 +36,18 @@ static JOBS: AtomicU32 = AtomicU32::new(0);
 /// Set by a signal that asks this tool to end.
 static ASKED_TO_END: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on SIGINT, SIGTERM and SIGHUP end the processes of the job that runs before this tool.
+/// From now on SIGINT, SIGTERM and SIGHUP end the processes that this tool waits for, and then itself.
 pub(crate) fn end_jobs_on_signals() -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ASKED_TO_END))
             .with_context(|| format!("cannot handle signal {signal}"))?;
     }
     Ok(())
+}
+
+/// Whether such a signal came since this was asked last.
+pub(crate) fn asked_to_end() -> bool {
+    ASKED_TO_END.swap(false, Ordering::Relaxed)
 }
 
 /// One external command with a time limit.
@@ -216,7 +221,7 @@ impl Job {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             // Taken back, so that the end of the job is waited for.
-            if ASKED_TO_END.swap(false, Ordering::Relaxed) {
+            if asked_to_end() {
                 bar.finish_and_clear();
                 return Ok(Err(Hang::Signal));
             }
@@ -383,7 +388,8 @@ fn shared_file(line: &str) -> Option<PathBuf> {
     Some(Path::new("/dev/shm").join(path))
 }
 
-fn signal(which: &str, pids: &[u32]) {
+/// Sends a signal by its option of kill(1).
+pub(crate) fn signal(which: &str, pids: &[u32]) {
     for pid in pids {
         // A process that has ended in the meantime is what is wanted.
         let _ = Command::new("kill")

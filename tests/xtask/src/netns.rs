@@ -4,15 +4,19 @@
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
-use crate::command::Job;
+use crate::command::{self, Job};
 use crate::layout::Layout;
 use crate::packages;
 use crate::tally::skip;
+
+/// How often a script in the foreground is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Options of `cargo xtask netns`.
 #[derive(Debug, Args)]
@@ -187,9 +191,18 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     foreground(&mut script)
 }
 
-/// Runs the script to its end.
+/// Runs the script to its end, which a signal that asks this tool to end brings about.
 pub(crate) fn foreground(script: &mut Command) -> Result<ExitCode> {
-    let status = script.status().context("cannot run tests/net/hosts.sh")?;
+    let mut child = script.spawn().context("cannot run tests/net/hosts.sh")?;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("cannot wait for tests/net/hosts.sh")? {
+            break status;
+        }
+        if command::asked_to_end() {
+            command::signal("-TERM", &[child.id()]);
+        }
+        thread::sleep(LOOK_EVERY);
+    };
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
         Some(code) => bail!("hosts.sh ended with status {code}"),
