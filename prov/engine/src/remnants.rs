@@ -110,26 +110,28 @@ impl Core {
         self.txs.get(key).is_some_and(TxEntry::prolongs_train)
     }
 
-    /// Sends the oldest remnant, unless a message may begin first and does not wait (`alone`). `None` when there is none to be sent now; false when the window has no room.
-    pub(crate) fn send_remnant(&mut self, peer: PeerId, at: Moment, alone: bool) -> Option<bool> {
+    /// Sends the oldest remnant, unless a message may begin, or go on, first. `None` when there is none to be sent now; false when the window has no room.
+    pub(crate) fn send_remnant(&mut self, peer: PeerId, at: Moment) -> Option<bool> {
         loop {
-            let queues = &mut self.peers[peer.0 as usize].queues;
+            let queues = &self.peers[peer.0 as usize].queues;
             let key = *queues.remnants.line.front()?;
-            let begins = |key: &Key| self.txs.get(*key).is_some_and(TxEntry::prolongs_train);
-            if !alone && !queues.remnants.goes_on && queues.starts.front().is_some_and(begins) {
-                queues.remnants.pass();
+            // One that is held for the link to come up waits for just these.
+            let begins = |next: &Key| self.prolongs_train(*next) && !self.is_held_for_link(peer, *next);
+            let passes = !queues.remnants.goes_on && queues.starts.front().is_some_and(begins);
+            let waits = self.txs.get(key).is_some_and(|tx| tx.stage == TxStage::Eager && !tx.all_sent());
+            if passes {
+                self.peers[peer.0 as usize].queues.remnants.pass();
                 return None;
             }
-            let waits = |tx: &TxEntry| tx.stage == TxStage::Eager && !tx.all_sent();
-            if self.txs.get(key).is_some_and(waits) {
-                let sent = self.send_next(peer, key, at);
-                // It takes more than one packet when those have become smaller.
-                if sent && self.txs[key].all_sent() {
-                    self.peers[peer.0 as usize].queues.remnants.pop();
-                }
+            let sent = waits && self.send_next(peer, key, at);
+            if waits && !(sent && self.txs[key].all_sent()) {
+                // No room, or more to come: it takes more than one packet when those have become smaller.
                 return Some(sent);
             }
-            queues.remnants.pop();
+            self.peers[peer.0 as usize].queues.remnants.pop();
+            if sent {
+                return Some(true);
+            }
         }
     }
 }

@@ -177,7 +177,7 @@ impl Core {
 
     /// Sends the next datagram of the oldest operation in line. False when there is none, or the window, a fence or an order holds it back.
     fn send_start(&mut self, peer: PeerId, at: Moment) -> bool {
-        if let Some(sent) = self.send_remnant(peer, at, false) {
+        if let Some(sent) = self.send_remnant(peer, at) {
             return sent;
         }
         while let Some(&key) = self.peer(peer).queues.starts.front() {
@@ -189,11 +189,11 @@ impl Core {
             let fenced = tx.flags.contains(OpFlags::FENCE)
                 && !entry.queues.underway.is_empty()
                 && !planted(Defect::FenceIgnored);
-            let waits =
-                !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders));
-            if waits || self.is_held_for_link(peer, key) {
-                // It may wait for just those.
-                return self.send_remnant(peer, at, true).unwrap_or(false);
+            if !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders)) {
+                return false;
+            }
+            if self.is_held_for_link(peer, key) {
+                return false;
             }
             let (entry, tx) = (&mut self.peers[peer.0 as usize], &mut self.txs[key]);
             if tx.stage == TxStage::Writing && tx.length > LONG_WRITE {
