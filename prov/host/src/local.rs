@@ -2,6 +2,7 @@
 //!
 //! Translates, and decides two things: who may be on this host at all (whoever has one of its addresses), and what is said when memory cannot be shared.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,10 +18,17 @@ use crate::{clock, interfaces};
 pub use rdgram_shm::Dma;
 
 /// Longest message that is put rather than pulled by a neighbour that can pull, bytes: two copies through memory that both have at hand cost
-/// less than a system call, an announcement and its answer. Measured in decision 0018, as the next one; there are no other such limits.
-const PULL_FROM: usize = 5 << 10;
+/// less than a system call, an announcement and its answer. How long that is depends on what the system call costs, which is measured for each
+/// neighbour: see [`pull_from`]. The figures are those of decision 0018, as the next one; there are no other such limits.
+const PULL_FROM: RangeInclusive<usize> = 5 << 10..=16 << 10;
 /// The same while other messages to this neighbour are under way: then one side copies in while the other copies out, and two copies take the time of one.
 const PULL_STREAM_FROM: usize = 16 << 10;
+/// Pulls to see how long one takes: the first ones find everything cold.
+const TRIALS: usize = 8;
+/// With so short a system call the least of [`PULL_FROM`] is right, ns.
+const PULL_QUICK: usize = 400;
+/// Bytes for which the second copy takes the time that a pull takes beyond [`PULL_QUICK`], per ns of it.
+const PUT_FOR_NS: usize = 4;
 
 /// So long the number of a process that was seen alive is not another's: the system hands out numbers in turn, 32,768 of them and more, and makes
 /// a few hundred thousand processes a second at the very most.
@@ -37,6 +45,8 @@ pub(crate) struct HostLocal {
     addresses: Option<Vec<IpAddr>>,
     dma: Dma,
     report: Report,
+    /// Of each neighbour the length up to which a single message is put.
+    pull_from: Vec<usize>,
     /// When all neighbours' processes were looked at last.
     looked_at: Instant,
     /// Neighbours that left while something of theirs was read.
@@ -56,7 +66,16 @@ impl HostLocal {
     pub(crate) fn open(name: SocketAddr, incarnation: u64, dma: Dma, report: Report) -> io::Result<Self> {
         let local = Local::open(name, incarnation, &Options { dma, ..Options::default() })?;
         let looked_at = Instant::ZERO;
-        Ok(Self { local, addresses: None, dma, report, looked_at, torn: Vec::new(), pieces: Vec::new() })
+        Ok(Self {
+            local,
+            addresses: None,
+            dma,
+            report,
+            pull_from: Vec::new(),
+            looked_at,
+            torn: Vec::new(),
+            pieces: Vec::new(),
+        })
     }
 }
 
@@ -70,6 +89,22 @@ impl HostLocal {
         Ok(self.addresses.as_ref().is_some_and(|addresses| addresses.contains(&address)))
     }
 
+    /// Measures what a pull from this neighbour costs.
+    fn note_pull_from(&mut self, neighbour: rdgram_shm::Neighbour) {
+        let mut shortest = Duration::MAX;
+        for _ in 0..TRIALS {
+            let start = clock::now();
+            if !self.local.try_pull(neighbour) {
+                return;
+            }
+            shortest = shortest.min(clock::now().saturating_duration_since(start));
+        }
+        if self.pull_from.len() <= neighbour.index() {
+            self.pull_from.resize(neighbour.index() + 1, *PULL_FROM.start());
+        }
+        self.pull_from[neighbour.index()] = pull_from(shortest);
+    }
+
     /// Puts an item whose payload is in these pieces.
     #[inline]
     fn put_pieces(&mut self, to: Neighbour, parcel: &Parcel<'_>, pieces: &[Piece]) -> Put {
@@ -81,6 +116,13 @@ impl HostLocal {
             rdgram_shm::Put::Gone => Put::Gone,
         }
     }
+}
+
+/// The length of a single message up to which it is put, when the shortest pull takes so long.
+#[inline]
+fn pull_from(shortest: Duration) -> usize {
+    let slow = usize::try_from(shortest.as_nanos()).unwrap_or(usize::MAX).saturating_sub(PULL_QUICK);
+    slow.saturating_mul(PUT_FOR_NS).saturating_add(*PULL_FROM.start()).min(*PULL_FROM.end())
 }
 
 fn ours(neighbour: rdgram_shm::Neighbour) -> Neighbour {
@@ -120,6 +162,7 @@ impl LocalRoute for HostLocal {
     fn poll(&mut self) -> Option<LocalEvent> {
         Some(match self.local.poll()? {
             Event::Up(neighbour) => {
+                self.note_pull_from(neighbour);
                 if let (true, Some(why)) = (self.dma == Dma::Cma, self.local.no_pull(neighbour)) {
                     let text = format!(
                         "a peer's memory cannot be read ({why:?}), although FI_RDGRAM_DMA=cma: long messages are copied twice"
@@ -170,11 +213,11 @@ impl LocalRoute for HostLocal {
 
     fn eager_max(&self, to: Neighbour, streaming: bool) -> usize {
         // It reads our memory as we read its: the same user, most often the same limits. When it cannot, it says so by asking for the bytes.
-        match (self.local.can_pull(theirs(to)), streaming) {
-            (false, _) => usize::MAX,
-            (true, true) => PULL_STREAM_FROM,
-            (true, false) => PULL_FROM,
+        if !self.local.can_pull(theirs(to)) {
+            return usize::MAX;
         }
+        let alone = self.pull_from.get(usize::from(to.0)).copied().unwrap_or(*PULL_FROM.start());
+        if streaming { alone.max(PULL_STREAM_FROM) } else { alone }
     }
 
     #[inline]
@@ -273,5 +316,17 @@ impl LocalRoute for HostLocal {
             pulled_bytes: stats.bytes_cma,
             full: stats.full,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearer_a_pull_the_longer_the_messages_that_are_put() {
+        let from = |nanos| pull_from(Duration::from_nanos(nanos));
+        assert_eq!([from(0), from(400), from(900)], [5 << 10, 5 << 10, (5 << 10) + 2000]);
+        assert_eq!([from(1_000_000), pull_from(Duration::MAX)], [16 << 10; 2]);
     }
 }

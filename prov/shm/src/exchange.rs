@@ -16,6 +16,7 @@ use crate::hello::{self, Hello, MESSAGE_MAX, Message, Refusal};
 use crate::layout::{CAPABILITY_CMA, NEIGHBOURS_MAX};
 use crate::life::Process;
 use crate::neighbour::{Entry, Link, Neighbour, Phase, sign};
+use crate::pull::Offered;
 use crate::put::{Put, put_up};
 use crate::segment::{Identity, Segment, Unfit};
 use crate::{Dma, Local, Own, socket};
@@ -288,8 +289,8 @@ impl Local {
             Unfit::Content => Reason::Segment,
             Unfit::System(error) => system(error),
         })?;
-        let no_pull = self.probe.try_on(self.dma, hello, process);
-        Ok(Link::new(segment, hello, no_pull))
+        let pulls = Offered::new(self.dma, hello).and_then(|offered| offered.try_on(process));
+        Ok(Link::new(segment, hello, pulls))
     }
 }
 

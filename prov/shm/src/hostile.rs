@@ -379,6 +379,6 @@ fn a_probe_that_lies_is_noticed() {
     b.take(1, &mut |_| {});
     assert_eq!(b.poll(), Some(Event::Up(to_a)));
     assert_eq!(a.no_pull(to_b), Some(NoPull::Different));
-    assert!(!a.can_pull(to_b));
+    assert!(!a.can_pull(to_b) && !a.try_pull(to_b));
     assert_eq!(b.no_pull(to_a), None);
 }

@@ -10,6 +10,7 @@ use rdgram_sync::fifo::Owner;
 use crate::hello::Hello;
 use crate::layout::NEIGHBOURS_MAX;
 use crate::life::Process;
+use crate::pull::{NoPull, Offered};
 use crate::segment::Segment;
 
 /// A neighbour of a [`Local`](crate::Local): its number there, below [`NEIGHBOURS_MAX`]. A number has one neighbour from
@@ -61,14 +62,14 @@ pub(crate) struct Link {
     pub(crate) generation: u32,
     /// How our claims there are signed.
     pub(crate) owner: Owner,
-    /// Why its memory cannot be read directly, if so.
-    pub(crate) no_pull: Option<crate::NoPull>,
+    /// What its memory was found readable with, or why that cannot be done.
+    pub(crate) pulls: Result<Offered, NoPull>,
 }
 
 impl Link {
-    pub(crate) fn new(segment: Segment, hello: &Hello, no_pull: Option<crate::NoPull>) -> Self {
+    pub(crate) fn new(segment: Segment, hello: &Hello, pulls: Result<Offered, NoPull>) -> Self {
         let (number, generation) = (hello.number, hello.generation);
-        Self { segment, number, generation, owner: sign(number, generation), no_pull }
+        Self { segment, number, generation, owner: sign(number, generation), pulls }
     }
 
     /// The neighbour counts us as one.

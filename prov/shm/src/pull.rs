@@ -77,22 +77,35 @@ impl Probe {
             });
         }
     }
+}
 
-    /// Reads the neighbour's; why it cannot be done, if so.
-    pub(crate) fn try_on(&self, dma: Dma, hello: &Hello, process: &Process) -> Option<NoPull> {
-        if dma == Dma::Memcpy || hello.capabilities & CAPABILITY_CMA == 0 || hello.probe_address == 0 {
-            return Some(NoPull::Off);
-        }
-        let Some(pid) = process.pid() else { return Some(NoPull::Unseen) };
+/// A neighbour's value that is read to see whether that works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offered {
+    address: u64,
+    value: u64,
+}
+
+impl Offered {
+    /// What the neighbour has to be read, unless one side does not want that.
+    pub(crate) fn new(dma: Dma, hello: &Hello) -> Result<Self, NoPull> {
+        let wanted = dma != Dma::Memcpy && hello.capabilities & CAPABILITY_CMA != 0;
+        let offered = Self { address: hello.probe_address, value: hello.probe_value };
+        if wanted && offered.address != 0 { Ok(offered) } else { Err(NoPull::Off) }
+    }
+
+    /// Reads it.
+    pub(crate) fn try_on(self, process: &Process) -> Result<Self, NoPull> {
+        let pid = process.pid().ok_or(NoPull::Unseen)?;
         let mut value = 0_u64;
         let length = size_of::<u64>();
         let to = [libc::iovec { iov_base: core::ptr::from_mut(&mut value).cast(), iov_len: length }];
-        let from = [remote_piece(hello.probe_address, length)];
+        let from = [remote_piece(self.address, length)];
         // SAFETY: the value is live and as long as said.
         match unsafe { read(pid, &to, &from) } {
-            Ok(bytes) if bytes == length && value == hello.probe_value => None,
-            Ok(_) => Some(NoPull::Different),
-            Err(errno) => Some(NoPull::Denied(errno)),
+            Ok(bytes) if bytes == length && value == self.value => Ok(self),
+            Ok(_) => Err(NoPull::Different),
+            Err(errno) => Err(NoPull::Denied(errno)),
         }
     }
 }
@@ -125,12 +138,19 @@ impl Local {
     #[inline]
     pub fn can_pull(&self, from: Neighbour) -> bool {
         let link = self.entries.get(from.index()).and_then(|entry| entry.link());
-        link.is_some_and(|link| link.no_pull.is_none())
+        link.is_some_and(|link| link.pulls.is_ok())
     }
 
     /// Why [`pull`](Self::pull) does not work with this neighbour, which is up.
     pub fn no_pull(&self, from: Neighbour) -> Option<NoPull> {
-        self.entries.get(from.index()).and_then(|entry| entry.link()).and_then(|link| link.no_pull)
+        self.entries.get(from.index())?.link()?.pulls.err()
+    }
+
+    /// Pulls 8 bytes of the neighbour's that are for that, once more after the trial when it was met: to see how long it takes. Whether it worked.
+    pub fn try_pull(&self, from: Neighbour) -> bool {
+        let entry = self.entries.get(from.index());
+        let offered = entry.and_then(|entry| entry.link()?.pulls.ok()?.try_on(&entry.process).ok());
+        offered.is_some()
     }
 
     /// Reads the neighbour's memory, `remote` as (address, bytes), into ours: as many bytes as the shorter side has. The neighbour keeps
@@ -151,7 +171,7 @@ impl Local {
     ) -> Result<(), Pull> {
         let Some(entry) = self.entries.get(from.index()) else { return Err(Pull::Revoked) };
         let Phase::Up(link) = &entry.phase else { return Err(Pull::Revoked) };
-        let (Some(pid), None) = (entry.process.pid(), link.no_pull) else {
+        let (Some(pid), Ok(_)) = (entry.process.pid(), link.pulls) else {
             return Err(if entry.process.is_dead() { Pull::Dead } else { Pull::Denied(libc::EPERM) });
         };
         if !link.permits_pulls() {

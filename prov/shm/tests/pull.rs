@@ -45,6 +45,7 @@ fn pull(
 fn any_number_of_pieces_is_read() {
     let (mut a, b) = pair(&small());
     assert!(a.local.can_pull(a.to()) && b.local.can_pull(b.to()), "{:?}", a.local.no_pull(a.to()));
+    assert!(a.local.try_pull(a.to()));
     let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at % 251) as u8).collect();
     for (remote, local) in [
         (&[100_000][..], &[100_000][..]),
@@ -97,7 +98,7 @@ fn switched_off_at_either_end_it_is_refused() {
         b.begin(&a);
         meet(&mut a, &mut b);
         for side in [&mut a, &mut b] {
-            assert!(!side.local.can_pull(side.to()));
+            assert!(!side.local.can_pull(side.to()) && !side.local.try_pull(side.to()));
             assert_eq!(side.local.no_pull(side.to()), Some(NoPull::Off));
             let mut into = [0; 8];
             assert_eq!(pull(side, &[1; 8], &mut into, &[8], &[8]), Err(Pull::Denied(libc::EPERM)));
