@@ -43,7 +43,7 @@ pub(super) struct Cell {
 }
 
 /// How a cell ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) commit: String,
     /// Seconds since 1970.

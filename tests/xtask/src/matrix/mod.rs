@@ -23,8 +23,9 @@ use crate::netns;
 use crate::packages;
 use crate::suite::Choice;
 
-/// Where the page is in the workspace.
+/// Where the page is in the workspace, and the results that it is made of.
 const PAGE: &str = "prov/docs/matrix.md";
+const RESULTS: &str = "prov/docs/matrix.jsonl";
 
 /// Options of `cargo xtask matrix`.
 #[derive(Debug, Args)]
@@ -50,21 +51,23 @@ pub(crate) struct Options {
     /// Run nothing, and only make the page of the results that there are.
     #[arg(long)]
     no_run: bool,
-    /// Write the page into the sources, not only print it.
+    /// Write the page and the results into the sources, not only print the page.
     #[arg(long)]
     write: bool,
 }
 
-/// The results by their cells; kept in a file, a line for each run of a cell.
+/// The results by their cells: those in the sources, and those of later runs here, which are kept in a file under `target/`, a line for each run of a cell.
 #[derive(Debug)]
 struct Results {
+    /// The file of the runs here.
     path: PathBuf,
     records: BTreeMap<Cell, Record>,
 }
 
 /// Run the chosen cells, then make the page of all results.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
-    let mut results = Results::open(&layout.target.join("matrix/results.jsonl"))?;
+    let in_sources = layout.root.join(RESULTS);
+    let mut results = Results::open(&in_sources, layout.target.join("matrix/results.jsonl"))?;
     let cells = options.cells()?;
     let mut clean = true;
     if options.vcis {
@@ -82,7 +85,9 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
     if options.write {
         let page = layout.root.join(PAGE);
         fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
-        println!("wrote {PAGE}");
+        fs::write(&in_sources, results.lines()?)
+            .with_context(|| format!("cannot write {}", in_sources.display()))?;
+        println!("wrote {PAGE} and {RESULTS}");
     } else {
         print!("{text}");
     }
@@ -130,15 +135,25 @@ impl Options {
 }
 
 impl Results {
-    /// Those in `path`, if it is there.
-    fn open(path: &Path) -> Result<Self> {
-        let mut records = BTreeMap::new();
-        for line in fs::read_to_string(path).unwrap_or_default().lines() {
-            let (cell, record): (Cell, Record) =
-                serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display()))?;
-            records.insert(cell, record);
+    /// Those in the sources and in the file `path`, if they are there. The later one of a cell counts.
+    fn open(in_sources: &Path, path: PathBuf) -> Result<Self> {
+        let mut records: BTreeMap<Cell, Record> = BTreeMap::new();
+        for file in [in_sources, &path] {
+            for line in fs::read_to_string(file).unwrap_or_default().lines() {
+                let (cell, record): (Cell, Record) =
+                    serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display()))?;
+                if records.get(&cell).is_none_or(|known| known.date <= record.date) {
+                    records.insert(cell, record);
+                }
+            }
         }
-        Ok(Self { path: path.to_owned(), records })
+        Ok(Self { path, records })
+    }
+
+    /// One line for each cell.
+    fn lines(&self) -> Result<String> {
+        let lines = self.records.iter().map(|entry| Ok(serde_json::to_string(&entry)? + "\n"));
+        lines.collect()
     }
 
     /// The file only grows: what is there can be read however the run ends, and the last result of a cell counts.
@@ -150,5 +165,32 @@ impl Results {
         file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))?;
         self.records.insert(cell, record);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(date: u64, passed: usize) -> Record {
+        Record { date, passed, ..Record::default() }
+    }
+
+    #[test]
+    fn the_later_result_of_a_cell_counts_wherever_it_is() {
+        let dir = std::env::temp_dir().join(format!("rdgram-matrix-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory for temporary files");
+        let (in_sources, here) = (dir.join("in-sources"), dir.join("here"));
+        let [first, second, ..] = &Cell::all()[..] else { panic!("there are cells") };
+        let mut earlier = Results::open(&in_sources, here.clone()).expect("none");
+        earlier.add(first.clone(), record(1, 10)).expect("written");
+        earlier.add(second.clone(), record(3, 30)).expect("written");
+        let mut written = Results { path: PathBuf::new(), records: BTreeMap::new() };
+        written.records.insert(first.clone(), record(2, 20));
+        written.records.insert(second.clone(), record(2, 20));
+        fs::write(&in_sources, written.lines().expect("lines")).expect("written");
+        let both = Results::open(&in_sources, here).expect("both");
+        assert_eq!([both.records[first].passed, both.records[second].passed], [20, 30]);
+        fs::remove_dir_all(&dir).expect("removed");
     }
 }

