@@ -25,7 +25,8 @@ use crate::suite::Choice;
 
 /// Where the page is in the workspace, and the results that it is made of.
 const PAGE: &str = "prov/docs/matrix.md";
-const RESULTS: &str = "prov/docs/matrix.jsonl";
+const RESULTS: &str = "prov/docs/matrix/results.jsonl";
+const VCIS: &str = "prov/docs/matrix/vcis.json";
 
 /// Options of `cargo xtask matrix`.
 #[derive(Debug, Args)]
@@ -66,12 +67,15 @@ struct Results {
 
 /// Run the chosen cells, then make the page of all results.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
+    let target = layout.target.join("matrix");
     let in_sources = layout.root.join(RESULTS);
-    let mut results = Results::open(&in_sources, layout.target.join("matrix/results.jsonl"))?;
+    let vcis_in_sources = layout.root.join(VCIS);
+    let mut results = Results::open(&in_sources, target.join("results.jsonl"))?;
+    let vcis = target.join("vcis.json");
     let cells = options.cells()?;
     let mut clean = true;
     if options.vcis {
-        clean = vcis::run(layout)?;
+        clean = vcis::run(layout, &vcis)?;
     } else if !options.no_run {
         let left: Vec<Cell> = cells
             .iter()
@@ -81,17 +85,29 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<ExitCode> {
         clean = options.run_cells(layout, &left, &mut results)?;
     }
     let mut text = page::page(&results.records);
-    text.push_str(&vcis::read(layout)?.as_ref().map(vcis::section).unwrap_or_default());
+    let vcis = [vcis, vcis_in_sources.clone()].into_iter().find(|path| path.is_file());
+    let vcis = vcis.map(|path| vcis::read(&path)).transpose()?;
+    text.push_str(&vcis.as_ref().map(vcis::section).unwrap_or_default());
     if options.write {
         let page = layout.root.join(PAGE);
-        fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
-        fs::write(&in_sources, results.lines()?)
-            .with_context(|| format!("cannot write {}", in_sources.display()))?;
-        println!("wrote {PAGE} and {RESULTS}");
+        write(&page, &text)?;
+        write(&in_sources, &results.lines()?)?;
+        if let Some(vcis) = vcis {
+            write(&vcis_in_sources, &vcis.to_json()?)?;
+        }
+        println!("wrote {PAGE} and what it is made of");
     } else {
         print!("{text}");
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A file with this text, and its directory if need be.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let dir = path.parent().context("a file has a directory")?;
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 impl Options {

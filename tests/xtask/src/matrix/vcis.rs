@@ -45,8 +45,8 @@ pub(super) struct Table {
     rows: Vec<Row>,
 }
 
-/// Measure, and keep it in the build directory. Did everything pass?
-pub(super) fn run(layout: &Layout) -> Result<bool> {
+/// Measure, and keep it in this file. Did everything pass?
+pub(super) fn run(layout: &Layout, file: &Path) -> Result<bool> {
     let mpi = Mpi::prepare(layout, MPICH)?;
     let providers = [Provider::prepare(layout, RDGRAM)?, Provider::builtin(PEER)];
     let setting = |provider| {
@@ -71,25 +71,20 @@ pub(super) fn run(layout: &Layout) -> Result<bool> {
     }
     let clean = rows.iter().all(|row| row.passed == row.of);
     let table = Table { commit: commit(layout), rows };
-    let path = path(layout);
-    let dir = path.parent().context("the results have no directory")?;
-    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    fs::write(&path, serde_json::to_string(&table)?)?;
+    super::write(file, &table.to_json()?)?;
     Ok(clean)
 }
 
-/// What the last run has left.
-pub(super) fn read(layout: &Layout) -> Result<Option<Table>> {
-    let path = path(layout);
-    if !path.is_file() {
-        return Ok(None);
+impl Table {
+    pub(super) fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
     }
-    let text = fs::read_to_string(&path)?;
-    serde_json::from_str(&text).with_context(|| path.display().to_string()).map(Some)
 }
 
-fn path(layout: &Layout) -> PathBuf {
-    layout.target.join("matrix/vcis.json")
+/// What a run has left in this file.
+pub(super) fn read(file: &Path) -> Result<Table> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| file.display().to_string())
 }
 
 /// One run, in which MPICH has to say that it made so many interfaces.
