@@ -34,7 +34,7 @@ struct LeftOut {
     only_between_hosts: bool,
 }
 
-const LEFT_OUT: [LeftOut; 7] = [
+const LEFT_OUT: [LeftOut; 8] = [
     // MPICH probes there for a message of any source and receives another one when a message to itself is among them. This fails by chance, and the
     // rank that fails leaves the others waiting.
     LeftOut {
@@ -72,18 +72,20 @@ const LEFT_OUT: [LeftOut; 7] = [
         mpis: &[OPENMPI_5],
         only_between_hosts: true,
     },
+    // Each of them was tried over either provider. What hangs costs three minutes each time, and there are some thirty tests in these modules.
+    LeftOut {
+        tests: &["test_p2p_buf", "test_p2p_obj", "test_util_pkl5"],
+        reason: "Open MPI 4's mtl/ofi hangs in MPI_Issend and crashes in MPI_Cancel of a send, over tcp;ofi_rxm too",
+        mpis: &[OPENMPI_4],
+        only_between_hosts: false,
+    },
     LeftOut {
         tests: &[
-            "test_p2p_buf.TestP2PBufSelf.testProbeCancel",
-            "test_p2p_buf.TestP2PBufWorld.testProbeCancel",
-            "test_p2p_buf.TestP2PBufSelfDup.testProbeCancel",
-            "test_p2p_buf.TestP2PBufWorldDup.testProbeCancel",
-            "test_p2p_obj.TestP2PObjSelf.testCancel",
-            "test_p2p_obj.TestP2PObjWorld.testCancel",
-            "test_p2p_obj.TestP2PObjSelfDup.testCancel",
-            "test_p2p_obj.TestP2PObjWorldDup.testCancel",
+            "test_cco_vec.TestCCOVecWorld.testAlltoallwBottom",
+            "test_cco_vec.TestCCOVecWorldDup.testAlltoallwBottom",
+            "test_dynproc.TestDPM.testJoin",
         ],
-        reason: "Open MPI 4's MPI_Cancel of a send crashes or hangs in its mtl/ofi, over tcp;ofi_rxm too",
+        reason: "Open MPI 4 crashes in MPI_Alltoallw of MPI_BOTTOM and hangs in MPI_Comm_join, over tcp;ofi_rxm too",
         mpis: &[OPENMPI_4],
         only_between_hosts: false,
     },
