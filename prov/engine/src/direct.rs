@@ -330,7 +330,10 @@ impl Core {
         for (index, header) in headers.chunks_exact(Plan::HEADER).enumerate().take(direct) {
             let payload = (length - index * plan.stride()).min(plan.stride()) - Plan::HEADER;
             let datagram = Datagram { source, bytes: header, congestion_experienced };
-            if let Some(packet) = decode(header, payload) {
+            // Their integrity was looked at when they were counted.
+            if let Some((llp, segment)) = decode(header, payload) {
+                let body = Body::Data { segment, payload: &[] };
+                let packet = Packet { llp, syn: None, body, headers: header.len() };
                 self.stats.rx_datagrams += 1;
                 self.stats.rx_bytes += (Plan::HEADER + payload) as u64;
                 self.on_intact(at, &datagram, &packet, Some(payload), shared);
@@ -365,9 +368,7 @@ impl Core {
     }
 
     fn is_expected(&self, expected: &Expected, header: &[u8], payload: usize) -> bool {
-        let Some(Packet { llp, body: Body::Data { segment, .. }, .. }) = decode(header, payload) else {
-            return false;
-        };
+        let Some((llp, segment)) = decode(header, payload) else { return false };
         let offset = match (segment, expected.stream) {
             (Segment::Write { stag, offset, .. }, Stream::Granted(key))
             | (Segment::ReadResponse { stag, offset, .. }, Stream::Answer(key))
@@ -380,18 +381,17 @@ impl Core {
         let context = self.peer(expected.peer).context.as_deref();
         context.is_some_and(|context| context.local().ctx == llp.dst_ctx)
             && (offset == expected.offset || planted(Defect::DirectUnchecked))
+            && integrity_holds(header, &llp, header.len())
     }
 }
 
-/// The packet whose headers are `header`, with `payload` bytes after them that are somewhere else. `None` unless it is one that may be placed by its headers alone.
-fn decode(header: &[u8], payload: usize) -> Option<Packet<'_>> {
+/// The headers of a datagram with `payload` bytes after them that are somewhere else. `None` unless it is one that may be placed by its headers alone.
+fn decode(header: &[u8], payload: usize) -> Option<(Llp, Segment)> {
     let llp = Llp::decode(header).ok()?;
     let plain = llp.kind == Kind::Data && !llp.flags.intersects(Flags::SYN | Flags::FULL);
     if !plain || usize::from(llp.length) != header.len() + payload {
         return None;
     }
     let (segment, length) = Segment::decode(&header[Llp::LENGTH..]).ok()?;
-    let body = Body::Data { segment, payload: &[] };
-    let packet = Packet { llp, syn: None, body, headers: Llp::LENGTH + length };
-    (packet.headers == header.len() && integrity_holds(header, &packet)).then_some(packet)
+    (Llp::LENGTH + length == header.len()).then_some((llp, segment))
 }

@@ -109,6 +109,8 @@ pub(crate) struct Core {
     /// One of them is about to come to a stop for want of an acknowledgement.
     pub(crate) ack_presses: bool,
     pub(crate) timed: Vec<PeerId>,
+    /// The peer of the packets that were handled last, while its context's wishes are not noted.
+    pub(crate) heard: Option<PeerId>,
     pub(crate) watch: Watch,
     pub(crate) warmth: Warmth,
     pub(crate) notices: Notices,
@@ -161,6 +163,7 @@ impl Core {
             acking: Vec::new(),
             ack_presses: false,
             timed: Vec::new(),
+            heard: None,
             watch: Watch::default(),
             warmth: Warmth::default(),
             notices: Notices::default(),

@@ -80,6 +80,7 @@ impl<D: Datapath> Endpoint<D> {
         if let Some(guess) = core.guess() {
             let sink = &mut |train: Scattered<'_>| core.on_scattered(at, &guess, train, shared);
             let batch = self.datapath.receive_scattered(guess.plan(), sink);
+            core.settle_heard(at);
             core.forget_guess(guess);
             if batch.datagrams == 0 && !batch.drained {
                 // It comes again: soon without a plan, and then the application gets the fault that is its own.
@@ -88,6 +89,7 @@ impl<D: Datapath> Endpoint<D> {
             return batch;
         }
         let batch = self.datapath.receive(&mut |datagram| core.on_datagram(at, &datagram, shared));
+        core.settle_heard(at);
         core.predictor.on_unplanned(batch.datagrams);
         batch
     }

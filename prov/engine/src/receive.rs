@@ -22,15 +22,14 @@ impl Core {
     pub(crate) fn on_datagram(&mut self, at: Moment, datagram: &Datagram<'_>, shared: &mut Shared) {
         self.stats.rx_datagrams += 1;
         self.stats.rx_bytes += datagram.bytes.len() as u64;
-        let packet = match Packet::decode(datagram.bytes) {
-            Ok(packet) => packet,
-            Err(fault) => return self.on_malformed(datagram, &fault),
-        };
-        if !integrity_holds(datagram.bytes, &packet) {
-            self.stats.rx_integrity += 1;
-            return;
+        // Never moved: an acknowledgement makes it large.
+        match &Packet::decode(datagram.bytes) {
+            Err(fault) => self.on_malformed(datagram, fault),
+            Ok(packet) if !integrity_holds(datagram.bytes, &packet.llp, packet.headers) => {
+                self.stats.rx_integrity += 1;
+            }
+            Ok(packet) => self.on_intact(at, datagram, packet, None, shared),
         }
-        self.on_intact(at, datagram, &packet, None, shared);
     }
 
     /// Handles a datagram whose headers hold; `direct`: the bytes of its payload, when they lie at their final address already.
@@ -49,8 +48,17 @@ impl Core {
         let Some(peer) = self.find_context(at, datagram, packet, shared) else { return };
         self.on_packet(at, peer, packet, datagram, direct, shared);
         self.drain_events(peer, shared);
-        self.note_context(peer);
         self.note_heard(peer);
+        if self.heard != Some(peer) {
+            self.settle_heard(at);
+            self.heard = Some(peer);
+        }
+    }
+
+    /// After the packets that came from a peer one after the other: what its context wants now. Before anything else looks for that.
+    pub(crate) fn settle_heard(&mut self, at: Moment) {
+        let Some(peer) = self.heard.take() else { return };
+        self.note_context(peer);
         let entry = self.peer(peer);
         if entry.has_queued() || entry.context.as_deref().is_some_and(|context| context.wants_turn(at.now)) {
             self.make_ready(peer);
@@ -298,7 +306,14 @@ impl Core {
     }
 
     /// Takes from the context what happened to our packets and to the peer.
+    #[inline]
     pub(crate) fn drain_events(&mut self, peer: PeerId, shared: &mut Shared) {
+        if self.peer(peer).context.as_deref().is_some_and(|context| context.has_events()) {
+            self.take_events(peer, shared);
+        }
+    }
+
+    fn take_events(&mut self, peer: PeerId, shared: &mut Shared) {
         while let Some(event) = self.context_mut(peer).and_then(|context| context.poll_event()) {
             match event {
                 Event::Acked(Token::Bundle { bundle }) => self.on_bundle_acked(bundle, shared),
@@ -406,14 +421,24 @@ fn cause_of(death: Death) -> Cause {
     }
 }
 
-/// CRC32C of the headers, or of everything with FULL, with the integrity field taken as zero.
-pub(crate) fn integrity_holds(bytes: &[u8], packet: &Packet<'_>) -> bool {
-    let covered = if packet.llp.flags.contains(Flags::FULL) { bytes.len() } else { packet.headers };
-    let (Some(mut head), Some(after)) =
-        (bytes.first_chunk::<{ Llp::LENGTH }>().copied(), bytes.get(Llp::LENGTH..covered))
-    else {
+/// Bytes of headers that one call covers: LLP 40 and the longest of a segment. A SYN extension comes seldom.
+const COVERED_MAX: usize = (Llp::LENGTH + Segment::HEADER_MAX).next_multiple_of(8);
+
+/// The headers, aligned as the CRC likes them.
+#[repr(align(8))]
+struct Covered([u8; COVERED_MAX]);
+
+/// CRC32C of the `headers` bytes of headers, or of everything with FULL, with the integrity field taken as zero.
+pub(crate) fn integrity_holds(bytes: &[u8], llp: &Llp, headers: usize) -> bool {
+    let covered = if llp.flags.contains(Flags::FULL) { bytes.len() } else { headers };
+    let Some(covered) = bytes.get(..covered).filter(|covered| covered.len() >= Llp::LENGTH) else {
         return false;
     };
-    head[Llp::INTEGRITY_OFFSET..].fill(0);
-    crc32c::crc32c_append(crc32c::crc32c(&head), after) == packet.llp.integrity
+    let mut begin = Covered([0; COVERED_MAX]);
+    let (first, rest) = covered.split_at(covered.len().min(COVERED_MAX));
+    begin.0[..first.len()].copy_from_slice(first);
+    begin.0[Llp::INTEGRITY_OFFSET..Llp::LENGTH].fill(0);
+    let crc = crc32c::crc32c(&begin.0[..first.len()]);
+    let crc = if rest.is_empty() { crc } else { crc32c::crc32c_append(crc, rest) };
+    crc == llp.integrity
 }

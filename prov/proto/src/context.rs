@@ -216,6 +216,12 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
     }
 
+    /// Whether [`Self::poll_event`] has something to tell.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// What happened. Call until `None` after everything that takes a [`Moment`](crate::Moment), and after [`Self::on_rnr`].
     pub fn poll_event(&mut self) -> Option<Event<T>> {
         self.events.pop_front()
