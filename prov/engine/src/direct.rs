@@ -329,6 +329,9 @@ impl Core {
         plan.gather(direct, headers, bytes);
         for (index, header) in headers.chunks_exact(Plan::HEADER).enumerate().take(direct) {
             let payload = (length - index * plan.stride()).min(plan.stride()) - Plan::HEADER;
+            if self.on_alike(at, header, Placement::Direct(payload), true, congestion_experienced, shared) {
+                continue;
+            }
             let datagram = Datagram { source, bytes: header, congestion_experienced };
             // Their integrity was looked at when they were counted.
             if let Some((llp, segment)) = decode(header, payload) {

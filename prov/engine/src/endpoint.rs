@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use rdgram_proto::{Context, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
+use crate::alike::Alike;
 use crate::bundle::BundleEntry;
 use crate::cold::Warmth;
 use crate::count_line::CountLine;
@@ -111,6 +112,8 @@ pub(crate) struct Core {
     pub(crate) timed: Vec<PeerId>,
     /// The peer of the packets that were handled last, while its context's wishes are not noted.
     pub(crate) heard: Option<PeerId>,
+    /// What the next packet of it is, if it differs from the last one only as the next of a train does.
+    pub(crate) alike: Option<Alike>,
     pub(crate) watch: Watch,
     pub(crate) warmth: Warmth,
     pub(crate) notices: Notices,
@@ -164,6 +167,7 @@ impl Core {
             ack_presses: false,
             timed: Vec::new(),
             heard: None,
+            alike: None,
             watch: Watch::default(),
             warmth: Warmth::default(),
             notices: Notices::default(),

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use rdgram_proto::{Death, Defect, Event, Incarnation, Moment, PeerFault, Verdict, planted, supersedes};
 use rdgram_wire::{Body, Bundle, Control, Flags, Kind, Llp, Malformed, Packet, Reset, ResetReason, Segment};
 
+use crate::alike::Headers;
 use crate::atomic::execute_duplicate;
 use crate::datapath::{Datagram, PathError, PathErrorKind};
 use crate::direct::Placement;
@@ -20,6 +21,12 @@ use crate::types::Cause;
 impl Core {
     /// Handles one datagram.
     pub(crate) fn on_datagram(&mut self, at: Moment, datagram: &Datagram<'_>, shared: &mut Shared) {
+        if let Some((headers, payload)) = self.split_alike(datagram.bytes) {
+            let payload = Placement::Bounced(payload);
+            if self.on_alike(at, headers, payload, false, datagram.congestion_experienced, shared) {
+                return;
+            }
+        }
         self.stats.rx_datagrams += 1;
         self.stats.rx_bytes += datagram.bytes.len() as u64;
         // Never moved: an acknowledgement makes it large.
@@ -41,6 +48,7 @@ impl Core {
         direct: Option<usize>,
         shared: &mut Shared,
     ) {
+        self.alike = None;
         self.notices.note_version_spoken(datagram.source);
         if let Body::Reset(reset) = &packet.body {
             return self.on_reset(at, datagram.source, reset, shared);
@@ -57,6 +65,7 @@ impl Core {
 
     /// After the packets that came from a peer one after the other: what its context wants now. Before anything else looks for that.
     pub(crate) fn settle_heard(&mut self, at: Moment) {
+        self.alike = None;
         let Some(peer) = self.heard.take() else { return };
         self.note_context(peer);
         let entry = self.peer(peer);
@@ -156,6 +165,7 @@ impl Core {
                     self.note_payload(peer, matches!(segment, Segment::Write { .. }));
                 }
                 self.place(peer, segment, placement, Route::Network, shared);
+                self.expect_alike(peer, llp, segment, datagram.bytes, placement.len());
             }
             (Verdict::Accept, Body::Bundle(bundle)) => {
                 self.note_payload(peer, false);
@@ -421,24 +431,15 @@ fn cause_of(death: Death) -> Cause {
     }
 }
 
-/// Bytes of headers that one call covers: LLP 40 and the longest of a segment. A SYN extension comes seldom.
-const COVERED_MAX: usize = (Llp::LENGTH + Segment::HEADER_MAX).next_multiple_of(8);
-
-/// The headers, aligned as the CRC likes them.
-#[repr(align(8))]
-struct Covered([u8; COVERED_MAX]);
-
 /// CRC32C of the `headers` bytes of headers, or of everything with FULL, with the integrity field taken as zero.
 pub(crate) fn integrity_holds(bytes: &[u8], llp: &Llp, headers: usize) -> bool {
     let covered = if llp.flags.contains(Flags::FULL) { bytes.len() } else { headers };
     let Some(covered) = bytes.get(..covered).filter(|covered| covered.len() >= Llp::LENGTH) else {
         return false;
     };
-    let mut begin = Covered([0; COVERED_MAX]);
-    let (first, rest) = covered.split_at(covered.len().min(COVERED_MAX));
-    begin.0[..first.len()].copy_from_slice(first);
-    begin.0[Llp::INTEGRITY_OFFSET..Llp::LENGTH].fill(0);
-    let crc = crc32c::crc32c(&begin.0[..first.len()]);
+    let (first, length, rest) = Headers::split(covered);
+    let crc = crc32c::crc32c(first.bytes(length));
+    // Only of what is longer: a call costs more than the bytes.
     let crc = if rest.is_empty() { crc } else { crc32c::crc32c_append(crc, rest) };
     crc == llp.integrity
 }

@@ -494,6 +494,8 @@ pub struct Stats {
     pub tx_bundled_messages: u64,
     pub rx_datagrams: u64,
     pub rx_bytes: u64,
+    /// Datagrams that differed from the one before only as the next of a train does.
+    pub rx_alike: u64,
     pub rx_duplicates: u64,
     pub rx_malformed: u64,
     pub rx_integrity: u64,
@@ -525,7 +527,7 @@ impl fmt::Debug for Stats {
 
 impl Stats {
     /// Name and value of every counter, for printing.
-    pub fn rows(&self) -> [(&'static str, u64); 26] {
+    pub fn rows(&self) -> [(&'static str, u64); 27] {
         [
             ("tx_datagrams", self.tx_datagrams),
             ("tx_bytes", self.tx_bytes),
@@ -537,6 +539,7 @@ impl Stats {
             ("tx_bundled_messages", self.tx_bundled_messages),
             ("rx_datagrams", self.rx_datagrams),
             ("rx_bytes", self.rx_bytes),
+            ("rx_alike", self.rx_alike),
             ("rx_duplicates", self.rx_duplicates),
             ("rx_malformed", self.rx_malformed),
             ("rx_integrity", self.rx_integrity),

@@ -85,11 +85,13 @@ pub enum Defect {
     DirectAfterPlaced,
     /// Engine: payload is taken for directly placed although it belongs elsewhere in its transfer.
     DirectUnchecked,
+    /// Engine: whatever is as long as the packet before is taken for the next one of its train.
+    AlikeUnchecked,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::DedupOff,
         Self::WrongSackBase,
         Self::UnackedTail,
@@ -130,6 +132,7 @@ impl Defect {
         Self::GrantLeak,
         Self::DirectAfterPlaced,
         Self::DirectUnchecked,
+        Self::AlikeUnchecked,
     ];
 }
 

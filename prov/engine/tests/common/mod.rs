@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rdgram_engine::*;
 
 type Lose = Box<dyn FnMut(&SocketAddr, &[u8]) -> bool>;
-type Queue = VecDeque<(SocketAddr, Vec<u8>)>;
+pub(crate) type Queue = VecDeque<(SocketAddr, Vec<u8>)>;
 
 /// Longest train, bytes.
 const TRAIN_MAX: usize = 65_507;
@@ -234,6 +234,11 @@ impl Node {
     /// The next receive call of anybody tells that datagrams were dropped.
     pub(crate) fn net_overflows(&self) {
         self.net.borrow_mut().overflowed = true;
+    }
+
+    /// Changes what waits to be received.
+    pub(crate) fn change_waiting(&self, change: impl FnOnce(&mut Queue)) {
+        change(self.net.borrow_mut().queues.get_mut(&self.address).expect("it lives"));
     }
 
     /// Datagrams that wait to be received.

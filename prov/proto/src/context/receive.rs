@@ -55,6 +55,19 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         verdict
     }
 
+    /// A packet of data that differs from the one before, which [`Self::on_packet`] took at the same moment, only in PSN and transmission number: who sent it and what it
+    /// acknowledges was looked at then.
+    pub fn on_alike(&mut self, at: Moment, llp: &Llp, congestion_experienced: bool) -> Verdict {
+        if self.dead.is_some() {
+            return Verdict::Drop(PeerFault::Dead);
+        }
+        let verdict = self.accept(at.now, llp, congestion_experienced);
+        if matches!(verdict, Verdict::Drop(_)) {
+            self.counters.faults += 1;
+        }
+        verdict
+    }
+
     /// The body of an ACK, after [`Self::on_packet`] took its header.
     pub fn on_ack(&mut self, at: Moment, llp: &Llp, ack: &Ack) {
         if self.dead.is_some() || !llp.flags.contains(Flags::ACKED) || self.is_too_old(llp) {

@@ -1,0 +1,174 @@
+//! Packets that differ from the one before them only as the next one of a train does: what was found out about that one is not found out again.
+//!
+//! The receiver's side of `send_alike`. A packet is alike when its headers are, byte for byte, what follows from those before: the same context, cookie and acknowledgement,
+//! the same message or memory, one PSN and one transmission further, and as many bytes on as the one before was long. Must never take for alike what a whole look would treat otherwise.
+
+use rdgram_proto::{Defect, Moment, Verdict, planted};
+use rdgram_wire::{Flags, Llp, Segment};
+
+use crate::direct::Placement;
+use crate::domain::Shared;
+use crate::endpoint::Core;
+use crate::link::Route;
+use crate::matching::PeerId;
+
+/// Shortest payload that is worth it, bytes: trains are made of packets that are full.
+const PAYLOAD_MIN: usize = 256;
+
+/// Room for the headers of a segment that is not the first of its message, and of whatever covers the same bytes.
+const HEADERS_MAX: usize = (Llp::LENGTH + Segment::HEADER_MAX).next_multiple_of(8);
+
+/// The first bytes of a datagram, aligned as the CRC likes them, their integrity field 0.
+#[derive(Debug)]
+#[repr(align(8))]
+pub(crate) struct Headers([u8; HEADERS_MAX]);
+
+impl Headers {
+    /// Those at the start of `covered`, and what is beyond them.
+    pub(crate) fn split(covered: &[u8]) -> (Self, usize, &[u8]) {
+        let (first, rest) = covered.split_at(covered.len().min(HEADERS_MAX));
+        let mut headers = Self([0; HEADERS_MAX]);
+        headers.0[..first.len()].copy_from_slice(first);
+        headers.0[Llp::INTEGRITY_OFFSET..Llp::LENGTH].fill(0);
+        (headers, first.len(), rest)
+    }
+
+    /// The first `length` bytes.
+    pub(crate) fn bytes(&self, length: usize) -> &[u8] {
+        &self.0[..length]
+    }
+}
+
+/// What the next packet is, if it is alike.
+#[derive(Debug)]
+pub(crate) struct Alike {
+    peer: PeerId,
+    llp: Llp,
+    segment: Segment,
+    headers: Headers,
+    header_length: usize,
+    payload: usize,
+}
+
+/// The segment `by` bytes further on in the same message or memory, when it is neither the first nor the last there.
+fn next_segment(segment: &Segment, by: usize) -> Option<Segment> {
+    match *segment {
+        Segment::ExtendedSend { msn, offset, last: false, message_id, total, start: None } => {
+            let next = offset.checked_add(u32::try_from(by).ok()?)?;
+            let goes_on = u64::from(next) + (by as u64) < total;
+            goes_on.then_some(Segment::ExtendedSend {
+                msn,
+                offset: next,
+                last: false,
+                message_id,
+                total,
+                start: None,
+            })
+        }
+        Segment::Write { stag, offset, last: false } => {
+            Some(Segment::Write { stag, offset: offset.checked_add(by as u64)?, last: false })
+        }
+        Segment::ReadResponse { stag, offset, last: false } => {
+            Some(Segment::ReadResponse { stag, offset: offset.checked_add(by as u64)?, last: false })
+        }
+        _ => None,
+    }
+}
+
+impl Alike {
+    /// Moves on by one packet, to that of this segment.
+    fn step_to(&mut self, segment: Segment) {
+        self.segment = segment;
+        self.llp.psn = self.llp.psn.next();
+        self.llp.tx_number = self.llp.tx_number.wrapping_add(1);
+        self.llp.encode_next(&mut self.headers.0);
+        let step = u16::try_from(self.payload).expect("of a datagram");
+        Segment::advance(&mut self.headers.0[Llp::LENGTH..], step);
+    }
+
+    fn is(&self, headers: &[u8], payload: usize) -> bool {
+        let (before, after) = (..Llp::INTEGRITY_OFFSET, Llp::LENGTH..self.header_length);
+        let same = |bytes: &[u8]| {
+            bytes[before] == self.headers.0[before] && bytes[after.clone()] == self.headers.0[after.clone()]
+        };
+        payload == self.payload
+            && headers.len() == self.header_length
+            && (same(headers) || planted(Defect::AlikeUnchecked))
+    }
+
+    fn integrity_holds(&self, headers: &[u8]) -> bool {
+        let crc = crc32c::crc32c(self.headers.bytes(self.header_length));
+        headers[Llp::INTEGRITY_OFFSET..Llp::LENGTH] == crc.to_be_bytes()
+    }
+}
+
+impl Core {
+    /// A packet of data was accepted, and everything done about it: the next one may be alike.
+    pub(crate) fn expect_alike(
+        &mut self,
+        peer: PeerId,
+        llp: &Llp,
+        segment: &Segment,
+        bytes: &[u8],
+        payload: usize,
+    ) {
+        if payload < PAYLOAD_MIN || llp.flags.intersects(Flags::SYN | Flags::FULL) {
+            return;
+        }
+        let header_length = Llp::LENGTH + segment.encoded_length();
+        let Some(headers) = bytes.get(..header_length) else { return };
+        let Some(next) = next_segment(segment, payload) else { return };
+        let headers = Headers::split(headers).0;
+        let alike = Alike { peer, llp: *llp, segment: *segment, headers, header_length, payload };
+        self.alike.insert(alike).step_to(next);
+    }
+
+    /// A datagram's headers and payload, if it is alike.
+    #[inline]
+    pub(crate) fn split_alike<'a>(&self, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        bytes.split_at_checked(self.alike.as_ref()?.header_length)
+    }
+
+    /// Handles a packet that is alike: its headers, its payload, and whether the integrity of the headers `holds` for sure. False when it is not, and nothing was done.
+    pub(crate) fn on_alike(
+        &mut self,
+        at: Moment,
+        headers: &[u8],
+        payload: Placement<'_>,
+        holds: bool,
+        congestion_experienced: bool,
+        shared: &mut Shared,
+    ) -> bool {
+        let Some(alike) = self.alike.as_mut().filter(|alike| alike.is(headers, payload.len())) else {
+            return false;
+        };
+        let (peer, llp, segment) = (alike.peer, alike.llp, alike.segment);
+        // What was done about the packet before may have ended the context.
+        let context = self.peers[peer.0 as usize].context.as_deref_mut();
+        let Some(context) = context.filter(|context| context.local().ctx == llp.dst_ctx) else {
+            return false;
+        };
+        if !(holds || alike.integrity_holds(headers)) {
+            return false;
+        }
+        match next_segment(&segment, alike.payload) {
+            Some(next) => alike.step_to(next),
+            None => self.alike = None,
+        }
+        self.stats.rx_datagrams += 1;
+        self.stats.rx_bytes += (headers.len() + payload.len()) as u64;
+        self.stats.rx_alike += 1;
+        debug_assert_eq!(self.heard, Some(peer), "the packet before was the peer's");
+        match context.on_alike(at, &llp, congestion_experienced) {
+            Verdict::Accept => {
+                self.note_payload(peer, matches!(segment, Segment::Write { .. }));
+                self.place(peer, &segment, payload, Route::Network, shared);
+                self.drain_events(peer, shared);
+            }
+            Verdict::Duplicate => self.stats.rx_duplicates += 1,
+            Verdict::NotData | Verdict::Drop(_) => self.stats.rx_stale += 1,
+        }
+        self.note_heard(peer);
+        true
+    }
+}
