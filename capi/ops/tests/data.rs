@@ -76,31 +76,58 @@ fn unexpected_messages_match_by_tag_and_in_order() {
 }
 
 /// All eighteen calls, once each.
-#[test]
-fn every_call_of_msg_and_tagged_works() {
-    with_pair(|a, b| {
-        let bytes = pattern(48, 5);
-        let (head, tail) = bytes.split_at(20);
-        let out = [head, tail]
-            .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-        let check = |a: Node, got: &mut [u8], data: Option<u64>, tag: Option<u64>, reported: bool| {
-            let (entry, source) = b.wait(&[a]);
-            assert_eq!((entry.len, source), (48, a.address));
-            assert_eq!(got, &bytes[..]);
-            got.fill(0);
-            assert_eq!(entry.flags & sys::FI_REMOTE_CQ_DATA != 0, data.is_some());
-            assert_eq!(entry.flags & sys::FI_TAGGED != 0, tag.is_some());
-            assert_eq!((entry.data, entry.tag), (data.unwrap_or(0), tag.unwrap_or(0)));
-            if reported {
-                assert_eq!(a.wait(&[b]).0.op_context, context(1));
-            }
-        };
-        let start = bytes.as_ptr().cast();
-        let mut got = [0_u8; 48];
-        let (left, right) = got.split_at_mut(3);
-        let into =
-            [left, right].map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
+/// The pieces of a buffer as vectors.
+fn vectors(pieces: [&[u8]; 2]) -> [libc::iovec; 2] {
+    pieces.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() })
+}
 
+/// The 48 bytes that go from `a` to `b` by every call, and where they arrive.
+struct Exchange {
+    a: Node,
+    b: Node,
+    bytes: Vec<u8>,
+    got: [u8; 48],
+}
+
+impl Exchange {
+    fn new(a: Node, b: Node) -> Self {
+        Self { a, b, bytes: pattern(48, 5), got: [0; 48] }
+    }
+
+    fn start(&self) -> *const core::ffi::c_void {
+        self.bytes.as_ptr().cast()
+    }
+
+    fn out(&self) -> [libc::iovec; 2] {
+        let (head, tail) = self.bytes.split_at(20);
+        vectors([head, tail])
+    }
+
+    fn room(&mut self) -> [libc::iovec; 2] {
+        let (left, right) = self.got.split_at_mut(3);
+        [left, right].map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() })
+    }
+
+    /// They have come with this data and tag, and the sender was told if it was to be.
+    fn check(&mut self, data: Option<u64>, tag: Option<u64>, reported: bool) {
+        let (entry, source) = self.b.wait(&[self.a]);
+        assert_eq!((entry.len, source), (48, self.a.address));
+        assert_eq!(self.got, self.bytes[..]);
+        self.got.fill(0);
+        assert_eq!(entry.flags & sys::FI_REMOTE_CQ_DATA != 0, data.is_some());
+        assert_eq!(entry.flags & sys::FI_TAGGED != 0, tag.is_some());
+        assert_eq!((entry.data, entry.tag), (data.unwrap_or(0), tag.unwrap_or(0)));
+        if reported {
+            assert_eq!(self.a.wait(&[self.b]).0.op_context, context(1));
+        }
+    }
+}
+
+#[test]
+fn every_call_of_msg_works() {
+    with_pair(|a, b| {
+        let mut exchange = Exchange::new(a, b);
+        let (start, out, into) = (exchange.start(), exchange.out(), exchange.room());
         let msg = |data| sys::fi_msg {
             msg_iov: out.as_ptr(),
             desc: null_mut(),
@@ -114,27 +141,35 @@ fn every_call_of_msg_and_tagged_works() {
 
         post();
         assert_eq!(call!(a.ep, msg.send(start, 48, null_mut(), b.address, context(1))), 0);
-        check(a, &mut got, None, None, true);
+        exchange.check(None, None, true);
         assert_eq!(call!(b.ep, msg.recvmsg(&recvmsg, 0)), 0);
         assert_eq!(call!(a.ep, msg.sendv(out.as_ptr(), null_mut(), 2, b.address, context(1))), 0);
-        check(a, &mut got, None, None, true);
+        exchange.check(None, None, true);
         post();
         assert_eq!(call!(a.ep, msg.sendmsg(&msg(11), sys::FI_REMOTE_CQ_DATA | sys::FI_DELIVERY_COMPLETE)), 0);
-        check(a, &mut got, Some(11), None, true);
+        exchange.check(Some(11), None, true);
         post();
         assert_eq!(call!(a.ep, msg.sendmsg(&msg(11), sys::FI_INJECT)), 0);
-        check(a, &mut got, None, None, true);
+        exchange.check(None, None, true);
         post();
         assert_eq!(call!(a.ep, msg.inject(start, 48, b.address)), 0);
-        check(a, &mut got, None, None, false);
+        exchange.check(None, None, false);
         post();
         assert_eq!(call!(a.ep, msg.senddata(start, 48, null_mut(), 12, b.address, context(1))), 0);
-        check(a, &mut got, Some(12), None, true);
+        exchange.check(Some(12), None, true);
         post();
         assert_eq!(call!(a.ep, msg.injectdata(start, 48, u64::MAX, b.address)), 0);
-        check(a, &mut got, Some(u64::MAX), None, false);
+        exchange.check(Some(u64::MAX), None, false);
+        assert!(matches!(a.read(), Ok(None)), "injected messages are not reported");
+    });
+}
 
-        let tmsg = |data| sys::fi_msg_tagged {
+#[test]
+fn every_call_of_tagged_works() {
+    with_pair(|a, b| {
+        let mut exchange = Exchange::new(a, b);
+        let (start, out, into) = (exchange.start(), exchange.out(), exchange.room());
+        let msg = |data| sys::fi_msg_tagged {
             msg_iov: out.as_ptr(),
             desc: null_mut(),
             iov_count: 2,
@@ -144,31 +179,28 @@ fn every_call_of_msg_and_tagged_works() {
             context: context(1),
             data,
         };
-        let trecvmsg =
-            sys::fi_msg_tagged { msg_iov: into.as_ptr(), addr: ANY, context: context(2), ..tmsg(0) };
+        let recvmsg = sys::fi_msg_tagged { msg_iov: into.as_ptr(), addr: ANY, context: context(2), ..msg(0) };
         let post =
             || assert_eq!(call!(b.ep, tagged.recvv(into.as_ptr(), null_mut(), 2, ANY, 77, 0, context(2))), 0);
+
         post();
         assert_eq!(call!(a.ep, tagged.send(start, 48, null_mut(), b.address, 77, context(1))), 0);
-        check(a, &mut got, None, Some(77), true);
-        assert_eq!(call!(b.ep, tagged.recvmsg(&trecvmsg, sys::FI_COMPLETION)), 0);
+        exchange.check(None, Some(77), true);
+        assert_eq!(call!(b.ep, tagged.recvmsg(&recvmsg, sys::FI_COMPLETION)), 0);
         assert_eq!(call!(a.ep, tagged.sendv(out.as_ptr(), null_mut(), 2, b.address, 77, context(1))), 0);
-        check(a, &mut got, None, Some(77), true);
+        exchange.check(None, Some(77), true);
         post();
-        assert_eq!(
-            call!(a.ep, tagged.sendmsg(&tmsg(13), sys::FI_REMOTE_CQ_DATA | sys::FI_MATCH_COMPLETE)),
-            0
-        );
-        check(a, &mut got, Some(13), Some(77), true);
+        assert_eq!(call!(a.ep, tagged.sendmsg(&msg(13), sys::FI_REMOTE_CQ_DATA | sys::FI_MATCH_COMPLETE)), 0);
+        exchange.check(Some(13), Some(77), true);
         post();
         assert_eq!(call!(a.ep, tagged.inject(start, 48, b.address, 77)), 0);
-        check(a, &mut got, None, Some(77), false);
+        exchange.check(None, Some(77), false);
         post();
         assert_eq!(call!(a.ep, tagged.senddata(start, 48, null_mut(), 14, b.address, 77, context(1))), 0);
-        check(a, &mut got, Some(14), Some(77), true);
+        exchange.check(Some(14), Some(77), true);
         post();
         assert_eq!(call!(a.ep, tagged.injectdata(start, 48, 15, b.address, 77)), 0);
-        check(a, &mut got, Some(15), Some(77), false);
+        exchange.check(Some(15), Some(77), false);
         assert!(matches!(a.read(), Ok(None)), "injected messages are not reported");
     });
 }
