@@ -31,6 +31,13 @@ impl Wakers {
 
     #[inline]
     fn wake(&mut self) {
+        if !self.0.is_empty() {
+            self.wake_all();
+        }
+    }
+
+    #[cold]
+    fn wake_all(&mut self) {
         for waker in self.0.drain(..) {
             waker.wake();
         }

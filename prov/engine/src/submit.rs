@@ -59,7 +59,8 @@ impl<D: Datapath> Endpoint<D> {
         let key = core.take_posted_entry(op.matching.tag, source, op.slices, op.context, op.flags)?;
         #[cfg(feature = "trace")]
         core.trace_post(key);
-        if core.meet_unexpected(key, shared) {
+        let none_waits = core.queue_of(op.matching.tag.is_some()).has_no_unexpected();
+        if none_waits || core.meet_unexpected(key, shared) {
             let tag = op.matching.tag.unwrap_or(TagMatch { tag: 0, ignore: 0 });
             core.queue_of(op.matching.tag.is_some()).push_posted(Posted { key, source, tag });
             if source.is_some() {
@@ -158,7 +159,7 @@ impl<D: Datapath> Endpoint<D> {
 
     /// Sends what a call to the receive side made due (CTS).
     fn send_answers(&mut self, shared: &mut Shared) {
-        if !self.core.neighbours.is_quiet() {
+        if self.core.neighbours.has_pulls() {
             self.core.run_pulls(shared);
         }
         let core = &self.core;

@@ -181,6 +181,12 @@ impl Neighbours {
         2 * (self.met * (self.waiting_max + EAGER_MAX) + self.taken_max)
     }
 
+    /// Messages wait to be copied out of their senders' memory.
+    #[inline]
+    pub(crate) fn has_pulls(&self) -> bool {
+        !self.pulls.is_empty()
+    }
+
     /// A message waits to be copied out of its sender's memory.
     pub(crate) fn pull(&mut self, key: Key) {
         self.pulls.push(key);

@@ -65,6 +65,12 @@ impl MatchQueue {
         self.posted.find(source, tag)
     }
 
+    /// No message waits for a receive.
+    #[inline]
+    pub(crate) fn has_no_unexpected(&self) -> bool {
+        self.unexpected.is_empty()
+    }
+
     /// The oldest unexpected message that a receive accepts. It stays in the queue.
     pub(crate) fn find_unexpected(&mut self, source: Option<PeerId>, tag: TagMatch) -> Option<Unexpected> {
         self.unexpected.find(source, tag)

@@ -46,6 +46,11 @@ impl UnexpectedQueue {
         self.line.remove_few(key).is_some()
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.len() == 0
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Unexpected> {
         self.line.iter()
     }
