@@ -50,26 +50,21 @@ pub(crate) struct Alike {
     payload: usize,
 }
 
-/// The segment `by` bytes further on in the same message or memory, when it is neither the first nor the last there.
+/// The segment `by` bytes further on in the same message or memory, when it is neither the first nor the last there and its own `by` bytes have a place.
 fn next_segment(segment: &Segment, by: usize) -> Option<Segment> {
+    let by = by as u64;
+    let further = |offset: u64| offset.checked_add(by).filter(|next| next.checked_add(by).is_some());
     match *segment {
         Segment::ExtendedSend { msn, offset, last: false, message_id, total, start: None } => {
-            let next = offset.checked_add(u32::try_from(by).ok()?)?;
-            let goes_on = u64::from(next) + (by as u64) < total;
-            goes_on.then_some(Segment::ExtendedSend {
-                msn,
-                offset: next,
-                last: false,
-                message_id,
-                total,
-                start: None,
-            })
+            let next = further(offset.into()).filter(|next| next + by < total)?;
+            let offset = u32::try_from(next).ok()?;
+            Some(Segment::ExtendedSend { msn, offset, last: false, message_id, total, start: None })
         }
         Segment::Write { stag, offset, last: false } => {
-            Some(Segment::Write { stag, offset: offset.checked_add(by as u64)?, last: false })
+            Some(Segment::Write { stag, offset: further(offset)?, last: false })
         }
         Segment::ReadResponse { stag, offset, last: false } => {
-            Some(Segment::ReadResponse { stag, offset: offset.checked_add(by as u64)?, last: false })
+            Some(Segment::ReadResponse { stag, offset: further(offset)?, last: false })
         }
         _ => None,
     }
@@ -130,6 +125,8 @@ impl Core {
     }
 
     /// Handles a packet that is alike: its headers, its payload, and whether the integrity of the headers `holds` for sure. False when it is not, and nothing was done.
+    ///
+    /// That its peer is the one `heard`, and the moment the same, is what makes a second look at cookie and acknowledgement needless: [`Core::settle_heard`] forgets both together.
     pub(crate) fn on_alike(
         &mut self,
         at: Moment,
@@ -170,5 +167,31 @@ impl Core {
         }
         self.note_heard(peer);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_place_for_its_payload_is_not_expected() {
+        let write = |offset| Segment::Write { stag: 1, offset, last: false };
+        assert_eq!(next_segment(&write(1000), 500), Some(write(1500)));
+        assert_eq!(next_segment(&write(u64::MAX - 1000), 500), Some(write(u64::MAX - 500)));
+        for offset in [u64::MAX - 999, u64::MAX - 499, u64::MAX] {
+            assert_eq!(next_segment(&write(offset), 500), None, "a whole look finds it malformed");
+        }
+        let send = |offset, total| Segment::ExtendedSend {
+            msn: 1,
+            offset,
+            last: false,
+            message_id: 2,
+            total,
+            start: None,
+        };
+        assert_eq!(next_segment(&send(500, 1501), 500), Some(send(1000, 1501)));
+        assert_eq!(next_segment(&send(500, 1500), 500), None, "the next one is the last");
+        assert_eq!(next_segment(&send(u32::MAX - 100, u64::MAX), 500), None);
     }
 }

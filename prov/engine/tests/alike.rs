@@ -75,12 +75,78 @@ fn not_one_that_comes_after_a_gap_or_out_of_order() {
 }
 
 #[test]
-fn not_the_same_packet_again() {
-    let stats = World::new().arrives_with(|waiting| {
+fn one_that_came_before_is_a_duplicate_either_way() {
+    let whole = World::new().arrives_with(|waiting| {
         let again = waiting[8].clone();
         waiting.insert(9, again);
     });
-    assert_eq!(stats.rx_duplicates, 1);
+    // After 8 and 9 a packet 10 is expected, and it is what comes; but it came before them.
+    let alike = World::new().arrives_with(|waiting| {
+        let early = waiting[10].clone();
+        waiting.insert(8, early);
+    });
+    assert_eq!([whole.rx_duplicates, alike.rx_duplicates], [1, 1]);
+}
+
+/// What counts as the same does not hang on how many packets a receive call finds.
+#[test]
+fn one_by_one_comes_to_the_same() {
+    let together = World::new().arrives_with(|_| {});
+    let World { mut a, mut b, message, buffer } = World::new();
+    let mut packets = Vec::new();
+    b.change_waiting(|waiting| packets.extend(waiting.drain(..)));
+    for (source, bytes) in packets {
+        b.inject(source, &bytes);
+        b.domain.progress();
+    }
+    settle(&mut [&mut a, &mut b]);
+    assert!(a.all().len() == 1 && b.all().len() == 1 && buffer == message);
+    let alone = b.domain.ep_stats(b.ep);
+    assert_eq!(alone.rx_alike, 0);
+    let without = |mut stats: Stats| {
+        // One by one they are acknowledged more often.
+        (stats.rx_alike, stats.tx_acks, stats.tx_datagrams, stats.tx_bytes) = (0, 0, 0, 0);
+        format!("{stats:?}")
+    };
+    assert_eq!(without(together), without(alone));
+}
+
+/// Two senders whose packets lie one between the other in one receive call: both are answered at once, without a timer's help.
+#[test]
+fn each_of_two_senders_is_answered_at_once() {
+    let net = net();
+    let (mut a, mut b, mut c) = (Node::new(&net, 1), Node::new(&net, 2), Node::new(&net, 3));
+    let to = [a.knows(&b), c.knows(&b)];
+    b.knows(&a);
+    b.knows(&c);
+    let (message, mut first, mut second) = (pattern(3, 30_000), vec![0; 30_000], vec![0; 30_000]);
+    for (sender, to) in [&mut a, &mut c].into_iter().zip(to) {
+        b.recv(FiAddr::UNSPEC, &mut first, None, 7);
+        sender.send(to, &message, None, 0);
+        settle(&mut [sender, &mut b]);
+        assert!(sender.all().len() == 1 && b.all().len() == 1);
+    }
+    b.recv(FiAddr::UNSPEC, &mut first, None, 7);
+    b.recv(FiAddr::UNSPEC, &mut second, None, 8);
+    for (sender, to) in [&mut a, &mut c].into_iter().zip(to) {
+        sender
+            .send_with(to, &message, None, None, 0, OpFlags::COMPLETION | OpFlags::DELIVERY_COMPLETE)
+            .unwrap();
+        while sender.domain.progress() {}
+    }
+    b.change_waiting(|waiting| {
+        let packets: Vec<_> = waiting.drain(..).collect();
+        let (from_a, from_c) = packets.split_at(packets.len() / 2);
+        // Two of each, in turns.
+        waiting.extend(from_a.chunks(2).zip(from_c.chunks(2)).flat_map(|(a, c)| [a, c].concat()));
+    });
+    let acks = b.domain.ep_stats(b.ep).tx_acks;
+    b.domain.progress();
+    assert_eq!(b.domain.ep_stats(b.ep).tx_acks - acks, 2);
+    a.domain.progress();
+    c.domain.progress();
+    assert!(a.all().len() == 1 && b.all().len() == 2 && c.all().len() == 1);
+    assert!(first == message && second == message);
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub use rdgram_shm::Dma;
 /// less than a system call, an announcement and its answer. How long that is depends on what the system call costs, which is measured for each
 /// neighbour: see [`pull_from`]. The figures are those of decision 0018, as the next one; there are no other such limits.
 const PULL_FROM: RangeInclusive<usize> = 5 << 10..=16 << 10;
-/// The same while other messages to this neighbour are under way: then one side copies in while the other copies out, and two copies take the time of one.
-const PULL_STREAM_FROM: usize = 16 << 10;
+/// The same while other messages to this neighbour are under way, never less: then one side copies in while the other copies out, and two copies take the time of one.
+const PULL_STREAM_FROM: usize = *PULL_FROM.end();
 /// Pulls to see how long one takes: the first ones find everything cold.
 const TRIALS: usize = 8;
 /// With so short a system call the least of [`PULL_FROM`] is right, ns.
@@ -91,16 +91,18 @@ impl HostLocal {
 
     /// Measures what a pull from this neighbour costs.
     fn note_pull_from(&mut self, neighbour: rdgram_shm::Neighbour) {
+        if self.pull_from.len() <= neighbour.index() {
+            self.pull_from.resize(neighbour.index() + 1, *PULL_FROM.start());
+        }
         let mut shortest = Duration::MAX;
         for _ in 0..TRIALS {
             let start = clock::now();
             if !self.local.try_pull(neighbour) {
-                return;
+                // Whoever had the number before is not meant.
+                shortest = Duration::ZERO;
+                break;
             }
             shortest = shortest.min(clock::now().saturating_duration_since(start));
-        }
-        if self.pull_from.len() <= neighbour.index() {
-            self.pull_from.resize(neighbour.index() + 1, *PULL_FROM.start());
         }
         self.pull_from[neighbour.index()] = pull_from(shortest);
     }
@@ -217,7 +219,7 @@ impl LocalRoute for HostLocal {
             return usize::MAX;
         }
         let alone = self.pull_from.get(usize::from(to.0)).copied().unwrap_or(*PULL_FROM.start());
-        if streaming { alone.max(PULL_STREAM_FROM) } else { alone }
+        if streaming { PULL_STREAM_FROM } else { alone }
     }
 
     #[inline]
