@@ -1,6 +1,7 @@
 /*
  * Bursts of small messages: the first leave at once, the end of a burst leaves with the next call that makes
- * progress and not before, unless a thread makes progress or the user has switched aggregation off.
+ * progress and not before, unless a thread makes progress, be it in place of an application that makes none, or the
+ * user has switched aggregation off.
  */
 #include "harness.h"
 
@@ -114,9 +115,12 @@ int main(void)
     begin("");
     if (!provider_is_ours())
         skip("this is about what this provider holds back");
-    unsetenv("FI_RDGRAM_PROGRESS");
+    /* Without the thread that stands in for an application that makes no progress. */
+    setenv("FI_RDGRAM_PROGRESS", "manual", 1);
     run("1", FI_PROGRESS_MANUAL, true);
     run("0", FI_PROGRESS_MANUAL, false);
+    unsetenv("FI_RDGRAM_PROGRESS");
+    run("1", FI_PROGRESS_MANUAL, false);
     run("1", FI_PROGRESS_AUTO, false);
     return 0;
 }

@@ -6,11 +6,12 @@
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
+use core::ops::DerefMut;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use rdgram_host::{HostDatapath, fork};
-use rdgram_sync::{Caller, Guard, Guarded, Latch, Mutual, Serialize};
+use rdgram_host::{HostDatapath, fork, membarrier};
+use rdgram_sync::{Biased, Guarded, Latch, Mutual, Serialize};
 use rdgram_sys as sys;
 
 use crate::address::Family;
@@ -121,10 +122,24 @@ impl<S: Serialize> Shared<S> {
         result.map(Some)
     }
 
+    /// As [`Self::with_if_free`], for the one thread of ours that is no call of the application's.
+    pub(crate) fn visit<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<Option<R>> {
+        let Some(guard) = self.guarded.visit(membarrier::barrier) else { return Ok(None) };
+        let alarm = VisitorsAlarm(self);
+        let result = self.inside(guard, work);
+        core::mem::forget(alarm);
+        result.map(Some)
+    }
+
+    /// See [`Serialize::turns`].
+    pub(crate) fn turns(&self) -> Option<u32> {
+        self.guarded.turns()
+    }
+
     #[inline]
     fn inside<R>(
         &self,
-        mut guard: Guard<'_, S, State>,
+        mut guard: impl DerefMut<Target = State>,
         work: impl FnOnce(&mut State) -> Result<R>,
     ) -> Result<R> {
         if self.latch.is_set() {
@@ -186,6 +201,18 @@ impl<S: Serialize> Drop for Alarm<'_, S> {
     #[cold]
     fn drop(&mut self) {
         self.0.guarded.enter().waits.wake_all();
+    }
+}
+
+/// The same after a visit. Whom the application's call keeps out need not wake it: it is not blocked.
+struct VisitorsAlarm<'a, S: Serialize>(&'a Shared<S>);
+
+impl<S: Serialize> Drop for VisitorsAlarm<'_, S> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(state) = self.0.guarded.visit(membarrier::barrier) {
+            state.waits.wake_all();
+        }
     }
 }
 
@@ -276,7 +303,7 @@ pub(crate) unsafe fn open(
             let attributes = Attributes::read(api_version, info, settings().progress)?;
             // With a thread of our own the application's promise to come alone is worth nothing.
             let fid = if attributes.one_thread_at_a_time && !attributes.automatic {
-                publish::<Caller>(fabric, &attributes, context)?
+                publish::<Biased>(fabric, &attributes, context)?
             } else {
                 publish::<Mutual>(fabric, &attributes, context)?
             };
@@ -294,6 +321,8 @@ struct Attributes {
     one_thread_at_a_time: bool,
     /// Progress is made by a thread of ours too (FI_PROGRESS_AUTO).
     automatic: bool,
+    /// A thread of ours stands in for an application that makes none.
+    stands_in: bool,
     family: Family,
     provider_keys: bool,
     virtual_addresses: bool,
@@ -314,6 +343,7 @@ impl Attributes {
                 Progress::Auto => true,
                 Progress::Manual => false,
             },
+            stands_in: progress != Progress::Manual,
             family,
             provider_keys: attributes.mr_mode & keys != 0,
             virtual_addresses: attributes.mr_mode & (sys::FI_MR_BASIC | sys::FI_MR_VIRT_ADDR) != 0,
@@ -331,7 +361,7 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         worked: false,
         idle: Idle::default(),
     };
-    // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
+    // SAFETY: `Biased` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once; the one visitor is the progress thread.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
     Arc::new(Shared {
         guarded: ManuallyDrop::new(guarded),
@@ -355,6 +385,8 @@ fn publish<S: Serialize>(
     let shared = make::<S>(fabric, attributes);
     if attributes.automatic {
         progress::start(&shared)?;
+    } else if attributes.stands_in {
+        progress::stand_in(&shared);
     }
     exit::watch(&shared);
     let face = sys::fid_domain {
@@ -430,6 +462,7 @@ pub(crate) mod tests {
         api_version: 0,
         one_thread_at_a_time: false,
         automatic: false,
+        stands_in: false,
         family: Family::Any,
         provider_keys: false,
         virtual_addresses: false,
@@ -452,7 +485,7 @@ pub(crate) mod tests {
     fn a_panic_shuts_its_domain_and_no_other() {
         let other = shared::<Mutual>();
         panic_shuts_the_domain::<Mutual>();
-        panic_shuts_the_domain::<Caller>();
+        panic_shuts_the_domain::<Biased>();
         assert_eq!(other.with(|_| Ok(7)), Ok(7));
     }
 
