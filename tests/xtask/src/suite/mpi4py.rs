@@ -34,7 +34,7 @@ struct LeftOut {
     only_between_hosts: bool,
 }
 
-const LEFT_OUT: [LeftOut; 8] = [
+const LEFT_OUT: [LeftOut; 10] = [
     // MPICH probes there for a message of any source and receives another one when a message to itself is among them. This fails by chance, and the
     // rank that fails leaves the others waiting.
     LeftOut {
@@ -86,6 +86,33 @@ const LEFT_OUT: [LeftOut; 8] = [
             "test_dynproc.TestDPM.testJoin",
         ],
         reason: "Open MPI 4 crashes in MPI_Alltoallw of MPI_BOTTOM and hangs in MPI_Comm_join, over tcp;ofi_rxm too",
+        mpis: &[OPENMPI_4],
+        only_between_hosts: false,
+    },
+    // As mpi-tests/verify does not ask for these either. "BTL OFI will now abort", it says.
+    LeftOut {
+        tests: &[
+            "test_rma.TestRMASelf.testAccumulate",
+            "test_rma.TestRMASelf.testCompareAndSwap",
+            "test_rma.TestRMASelf.testFetchAndOp",
+            "test_rma.TestRMASelf.testGetAccumulate",
+            "test_rma.TestRMAWorld.testAccumulate",
+            "test_rma.TestRMAWorld.testCompareAndSwap",
+            "test_rma.TestRMAWorld.testFetchAndOp",
+            "test_rma.TestRMAWorld.testGetAccumulate",
+            "test_rma_nb.TestRMASelf.testAccumulate",
+            "test_rma_nb.TestRMASelf.testGetAccumulate",
+            "test_rma_nb.TestRMAWorld.testAccumulate",
+            "test_rma_nb.TestRMAWorld.testGetAccumulate",
+        ],
+        reason: "Open MPI 4's btl/ofi cannot replace nor compare and swap, and ends the program",
+        mpis: &[OPENMPI_4],
+        only_between_hosts: false,
+    },
+    // The children's threads wait in PMIx_Init, before MPI looks for a provider.
+    LeftOut {
+        tests: &["test_spawn"],
+        reason: "Open MPI 4's children hang in PMIx_Init, its launcher's, now and then",
         mpis: &[OPENMPI_4],
         only_between_hosts: false,
     },
