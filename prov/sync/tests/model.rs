@@ -104,7 +104,10 @@ fn a_visitor_and_the_application_never_meet() {
             thread::spawn(move || {
                 let mut visits = 0;
                 for _ in 0..2 {
-                    if let Some(inside) = counter.visit(|| fence(Ordering::SeqCst)) {
+                    if let Some(inside) = counter.visit(|| {
+                        fence(Ordering::SeqCst);
+                        true
+                    }) {
                         // SAFETY: this thread has the turn; the checker verifies just that.
                         inside.with_mut(|count| unsafe { *count += 1 });
                         visits += 1;
