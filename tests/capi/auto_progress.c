@@ -174,8 +174,7 @@ static void unwanted(void)
 static void forked(void)
 {
     uint64_t blocked;
-    enum fi_threading threading = kind_of_progress == FI_PROGRESS_AUTO ? FI_THREAD_SAFE : FI_THREAD_DOMAIN;
-    open_with_thread(threading);
+    open_with_thread(FI_THREAD_SAFE);
     for (int round = 0; round < 5; round++) {
         int status;
         pid_t pid = fork();
@@ -185,7 +184,7 @@ static void forked(void)
             expect_own_threads(0, &blocked, "in the child");
             if (round % 2 == 0)
                 close_node(&node);
-            open_with_thread(threading);
+            open_with_thread(FI_THREAD_SAFE);
             expect_own_threads(1, &blocked, "with a domain of the child's own");
             if (round == 0)
                 close_node(&node);

@@ -22,7 +22,7 @@ use crate::guard::{Bomb, entry};
 use crate::idle::Idle;
 use crate::param::{Progress, settings};
 use crate::progress::{ProgressThread, Reference};
-use crate::wait::{WaitKey, Waits};
+use crate::wait::Waits;
 use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, poll, progress, stubs};
 
 /// The engine over the real world.
@@ -47,8 +47,6 @@ pub(crate) struct State {
     pub(crate) worked: bool,
     /// Reads in vain.
     pub(crate) idle: Idle,
-    /// The thread that stands in for the application and sleeps until something is to be done.
-    pub(crate) stand_in: Option<WaitKey>,
 }
 
 impl State {
@@ -56,9 +54,6 @@ impl State {
     pub(crate) fn progress(&mut self) {
         self.reads = 0;
         self.calls = self.calls.wrapping_add(1);
-        if let Some(key) = self.stand_in.take() {
-            self.dismiss(key);
-        }
         self.worked = self.work();
     }
 
@@ -93,8 +88,6 @@ pub(crate) struct Shared<S: Serialize> {
     told: Latch,
     generation: u64,
     thread: ProgressThread,
-    /// The application leaves progress to that thread (FI_PROGRESS_AUTO).
-    pub(crate) automatic: bool,
     /// The version of the API that the application was written for.
     pub(crate) api_version: u32,
     /// How peers' addresses are given (`fi_info.addr_format`).
@@ -164,21 +157,13 @@ impl<S: Serialize> Shared<S> {
 
     /// Does something under the lock, at the end of the process: nothing when another thread has it or a panic shut the domain.
     pub(crate) fn try_with(&self, work: impl FnOnce(&mut State)) {
-        let inside = |state: &mut State| {
-            if !self.latch.is_set() {
-                let bomb = Bomb::arm(&self.latch);
-                work(state);
-                bomb.disarm();
-            }
-        };
-        // As a visitor, where that keeps out those who enter without a lock.
-        if self.turns().is_some() && membarrier::is_available() {
-            if let Some(mut state) = self.guarded.visit(membarrier::barrier) {
-                inside(&mut state);
-            }
-        } else if let Some(mut state) = self.guarded.try_enter() {
-            inside(&mut state);
+        let Some(mut guard) = self.guarded.try_enter() else { return };
+        if self.latch.is_set() {
+            return;
         }
+        let bomb = Bomb::arm(&self.latch);
+        work(&mut guard);
+        bomb.disarm();
     }
 
     /// The process was forked after the domain was opened: the sockets and the peers belong to the parent.
@@ -375,7 +360,6 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         calls: 0,
         worked: false,
         idle: Idle::default(),
-        stand_in: None,
     };
     // SAFETY: `Biased` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once; the one visitor is the progress thread.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
@@ -385,7 +369,6 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         told: Latch::new(),
         generation: fork::generation(),
         thread: ProgressThread::default(),
-        automatic: attributes.automatic,
         api_version: attributes.api_version,
         family: attributes.family,
         provider_keys: attributes.provider_keys,

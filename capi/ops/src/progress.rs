@@ -26,8 +26,6 @@ use crate::wait::WaitKey;
 const AWAY: Duration = Duration::from_millis(1);
 /// The same for an application that makes its own progress: it costs one that does a few instructions ten times a second. One that does not is stood in for after this, or twice this.
 const ABSENCE: Duration = Duration::from_millis(100);
-/// Looks in a row that found the application there without knowing whether it made progress: then the lock is taken to see.
-const GLIMPSES_MAX: u32 = 5;
 /// Looks in a row that found the lock taken before the thread queues for it: an application may call in a tight loop and yet make no progress.
 const REFUSALS_MAX: u32 = 2;
 /// How long closing waits for the thread. It needs one look's time; longer than this only a defect takes.
@@ -98,7 +96,6 @@ fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, away: Duration, work: fn(&m
         seen: 0,
         turns: 0,
         armed: false,
-        glimpses: 0,
         refusals: 0,
     };
     let thread = Thread::spawn("rdgram-progress", move || attendance.run()).map_err(|error| {
@@ -106,10 +103,6 @@ fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, away: Duration, work: fn(&m
             "thread",
             &format!("no progress thread: {error}; FI_RDGRAM_PROGRESS=manual does without"),
         );
-        let _closed = shared.with(|state| {
-            state.waits.close(key);
-            Ok(())
-        });
         Errno::from_os(&error)
     })?;
     if let Some(mut place) = shared.thread().lock() {
@@ -156,8 +149,6 @@ struct Attendance<S: Serialize> {
     turns: u32,
     /// What may bring work wakes this thread: whoever brings some has to know.
     armed: bool,
-    /// Looks in a row that found only that the application was there.
-    glimpses: u32,
     /// Looks in a row that found the lock taken.
     refusals: u32,
 }
@@ -209,15 +200,9 @@ impl<S: Serialize> Attendance<S> {
     /// One look: progress when the application makes none, and then everything armed that may bring work. `woken`: the last look ended in sleep, so something
     /// woke this thread.
     fn look(&mut self, woken: bool) -> Result<Step> {
-        let came = self.application_came();
-        if came && !self.armed && self.glimpses < GLIMPSES_MAX {
-            self.glimpses += 1;
+        if self.application_came() && !self.armed {
             return Ok(Step::Away);
         }
-        self.glimpses = 0;
-        let stands_in = self.away == ABSENCE;
-        // Without a lock that counts only the calls tell.
-        let may_have_called = came || self.shared.turns().is_none();
         let (key, set, stop, work) = (self.key, &self.set, &self.stop, self.work);
         let (seen, armed) = (&mut self.seen, &mut self.armed);
         let look = |state: &mut State| {
@@ -228,26 +213,17 @@ impl<S: Serialize> Attendance<S> {
             }
             let calls = core::mem::replace(seen, state.calls());
             // A thread that is blocked in a call was woken too.
-            if (calls != *seen && may_have_called) || (woken && state.waits.any_thread()) {
+            if calls != *seen || (woken && state.waits.any_thread()) {
                 state.disarm(key);
                 *armed = false;
                 return Ok(Step::Away);
             }
             work(state);
             *armed = true;
-            if !state.arm(key, clock::now()) {
-                return Ok(Step::Again);
-            }
-            state.stand_in = stands_in.then_some(key);
-            Ok(Step::Block)
+            Ok(if state.arm(key, clock::now()) { Step::Block } else { Step::Again })
         };
         if self.shared.turns().is_some() {
-            if let Some(step) = self.shared.visit(look)? {
-                return Ok(step);
-            }
-            // What woke this thread must not wake it again and again while the application is inside.
-            self.set.clear();
-            return Ok(if self.stop.is_set() { Step::Again } else { Step::Away });
+            return Ok(self.shared.visit(look)?.unwrap_or(Step::Away));
         }
         if self.refusals < REFUSALS_MAX {
             if let Some(step) = self.shared.with_if_free(look)? {
@@ -270,7 +246,7 @@ impl<S: Serialize> Attendance<S> {
 
 #[cfg(test)]
 mod tests {
-    use rdgram_sync::{Biased, Mutual};
+    use rdgram_sync::Mutual;
 
     use super::*;
     use crate::domain::tests::shared;
@@ -315,7 +291,6 @@ mod tests {
             seen: 0,
             turns: 0,
             armed: false,
-            glimpses: 0,
             refusals: 0,
         };
         assert_eq!(attendance.look(false), Ok(Step::Block), "nobody else does");
@@ -347,54 +322,6 @@ mod tests {
             Ok(Step::Again),
             "it must not sleep after it cleared the call to stop"
         );
-    }
-
-    /// Of an application that keeps its threads apart: what it does is known by the count of its turns, and only a visit tells whether it made progress.
-    #[test]
-    fn it_stands_in_for_an_application_that_is_away_or_only_sends() {
-        let shared = shared::<Biased>();
-        let (key, set) = shared
-            .with(|state| state.waits.open_progress_thread().map_err(|error| Errno::from_os(&error)))
-            .expect("opens");
-        let mut attendance = Attendance {
-            shared: Arc::clone(&shared),
-            key,
-            set,
-            stop: Arc::new(Latch::new()),
-            away: ABSENCE,
-            work: |state| {
-                state.engine.progress();
-            },
-            seen: 0,
-            turns: 0,
-            armed: false,
-            glimpses: 0,
-            refusals: 0,
-        };
-        let progress = || {
-            let made = shared.with(|state| {
-                state.progress();
-                Ok(())
-            });
-            made.expect("usable");
-        };
-        let send = || shared.with(|_| Ok(())).expect("usable");
-        let is_armed = || shared.with(|state| Ok(state.waits.any_armed())).expect("usable");
-        progress();
-        assert_eq!([attendance.look(false), attendance.look(false)], [Ok(Step::Away), Ok(Step::Block)]);
-        progress();
-        assert!(!is_armed(), "whoever makes progress owes it nothing");
-        assert!(attendance.set.rest(Some(Duration::ZERO)).expect("polls"), "and wakes it once");
-        assert_eq!(attendance.look(true), Ok(Step::Away));
-        assert!(!attendance.armed);
-        for _ in 0..GLIMPSES_MAX {
-            send();
-            assert_eq!(attendance.look(false), Ok(Step::Away));
-        }
-        send();
-        assert_eq!(attendance.look(false), Ok(Step::Block), "it sends, and makes no progress");
-        let inside = shared.with(|_| Ok(attendance.look(true))).expect("usable");
-        assert_eq!(inside, Ok(Step::Away), "nobody comes in with the application");
     }
 
     #[test]

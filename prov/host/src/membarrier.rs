@@ -17,11 +17,12 @@ pub fn is_available() -> bool {
     THERE.is_set()
 }
 
-/// Every other thread of this process that runs passes a full memory barrier before this returns; those that do not run pass one when they do. False when the system
-/// refuses, which it may also later: a process that was restored from a checkpoint has to register anew, a seccomp filter may forbid it.
-#[must_use]
-pub fn barrier() -> bool {
-    call(EXPEDITED) || (call(REGISTER_EXPEDITED) && call(EXPEDITED))
+/// Every other thread of this process that runs passes a full memory barrier before this returns; those that do not run pass one when they do.
+///
+/// # Panics
+/// When it was not found [available](is_available) before.
+pub fn barrier() {
+    assert!(call(EXPEDITED), "it was there before");
 }
 
 fn call(command: libc::c_long) -> bool {
@@ -37,7 +38,7 @@ mod tests {
     fn it_is_there_and_can_be_called_again_and_again() {
         assert!(is_available(), "Linux has had it since 4.14");
         for _ in 0..3 {
-            assert!(barrier());
+            barrier();
         }
     }
 }

@@ -28,9 +28,9 @@ pub unsafe trait Serialize: Default + Send + Sync + 'static {
         None
     }
 
-    /// Takes the turn if nobody has it, for a thread that is no call of the application's. `heavy_barrier` makes every other thread of the process pass a full
-    /// memory barrier, where that is needed, and tells whether it could.
-    fn visit(&self, heavy_barrier: impl FnOnce() -> bool) -> bool {
+    /// Takes the turn if nobody has it, for a thread that is not the application's: the only one that does. `heavy_barrier` makes every other thread of the process pass a full
+    /// memory barrier, where that is needed.
+    fn visit(&self, heavy_barrier: impl FnOnce()) -> bool {
         let _not_needed = heavy_barrier;
         self.try_enter()
     }
@@ -55,8 +55,7 @@ impl<S: Serialize, T> Guarded<S, T> {
     ///
     /// # Safety
     /// With [`Biased`](crate::Biased) the one who makes this promises that no two threads ever enter at once (the
-    /// application did, by asking for `FI_THREAD_DOMAIN`), and that
-    /// the barrier of every visit is one, or says that it is none. With [`Mutual`](crate::Mutual) there is nothing
+    /// application did, by asking for `FI_THREAD_DOMAIN`), and that one at most visits. With [`Mutual`](crate::Mutual) there is nothing
     /// to promise.
     pub unsafe fn new(value: T) -> Self {
         Self { serial: S::default(), value: UnsafeCell::new(value) }
@@ -77,7 +76,7 @@ impl<S: Serialize, T> Guarded<S, T> {
     }
 
     /// Takes the turn, unless another has it, for a thread that is not the application's. See [`Serialize::visit`].
-    pub fn visit(&self, heavy_barrier: impl FnOnce() -> bool) -> Option<Visit<'_, S, T>> {
+    pub fn visit(&self, heavy_barrier: impl FnOnce()) -> Option<Visit<'_, S, T>> {
         self.serial.visit(heavy_barrier).then(|| Visit { guarded: self, not_send: PhantomData })
     }
 
