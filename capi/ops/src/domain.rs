@@ -6,12 +6,11 @@
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
-use core::ops::DerefMut;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use rdgram_host::{HostDatapath, fork, membarrier};
-use rdgram_sync::{Biased, Guarded, Latch, Mutual, Serialize};
+use rdgram_host::{HostDatapath, fork};
+use rdgram_sync::{Caller, Guard, Guarded, Latch, Mutual, Serialize};
 use rdgram_sys as sys;
 
 use crate::address::Family;
@@ -122,24 +121,10 @@ impl<S: Serialize> Shared<S> {
         result.map(Some)
     }
 
-    /// As [`Self::with_if_free`], for the one thread of ours that is no call of the application's.
-    pub(crate) fn visit<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<Option<R>> {
-        let Some(guard) = self.guarded.visit(membarrier::barrier) else { return Ok(None) };
-        let alarm = VisitorsAlarm(self);
-        let result = self.inside(guard, work);
-        core::mem::forget(alarm);
-        result.map(Some)
-    }
-
-    /// See [`Serialize::turns`].
-    pub(crate) fn turns(&self) -> Option<u32> {
-        self.guarded.turns()
-    }
-
     #[inline]
     fn inside<R>(
         &self,
-        mut guard: impl DerefMut<Target = State>,
+        mut guard: Guard<'_, S, State>,
         work: impl FnOnce(&mut State) -> Result<R>,
     ) -> Result<R> {
         if self.latch.is_set() {
@@ -201,18 +186,6 @@ impl<S: Serialize> Drop for Alarm<'_, S> {
     #[cold]
     fn drop(&mut self) {
         self.0.guarded.enter().waits.wake_all();
-    }
-}
-
-/// The same after a visit. Whom the application's call keeps out need not wake it: it is not blocked.
-struct VisitorsAlarm<'a, S: Serialize>(&'a Shared<S>);
-
-impl<S: Serialize> Drop for VisitorsAlarm<'_, S> {
-    #[cold]
-    fn drop(&mut self) {
-        if let Some(state) = self.0.guarded.visit(membarrier::barrier) {
-            state.waits.wake_all();
-        }
     }
 }
 
@@ -303,7 +276,7 @@ pub(crate) unsafe fn open(
             let attributes = Attributes::read(api_version, info, settings().progress)?;
             // With a thread of our own the application's promise to come alone is worth nothing.
             let fid = if attributes.one_thread_at_a_time && !attributes.automatic {
-                publish::<Biased>(fabric, &attributes, context)?
+                publish::<Caller>(fabric, &attributes, context)?
             } else {
                 publish::<Mutual>(fabric, &attributes, context)?
             };
@@ -321,8 +294,6 @@ struct Attributes {
     one_thread_at_a_time: bool,
     /// Progress is made by a thread of ours too (FI_PROGRESS_AUTO).
     automatic: bool,
-    /// A thread of ours stands in for an application that makes none.
-    stands_in: bool,
     family: Family,
     provider_keys: bool,
     virtual_addresses: bool,
@@ -343,7 +314,6 @@ impl Attributes {
                 Progress::Auto => true,
                 Progress::Manual => false,
             },
-            stands_in: progress != Progress::Manual,
             family,
             provider_keys: attributes.mr_mode & keys != 0,
             virtual_addresses: attributes.mr_mode & (sys::FI_MR_BASIC | sys::FI_MR_VIRT_ADDR) != 0,
@@ -361,7 +331,7 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         worked: false,
         idle: Idle::default(),
     };
-    // SAFETY: `Biased` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once; the one visitor is the progress thread.
+    // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
     Arc::new(Shared {
         guarded: ManuallyDrop::new(guarded),
@@ -385,8 +355,6 @@ fn publish<S: Serialize>(
     let shared = make::<S>(fabric, attributes);
     if attributes.automatic {
         progress::start(&shared)?;
-    } else if attributes.stands_in {
-        progress::stand_in(&shared);
     }
     exit::watch(&shared);
     let face = sys::fid_domain {
@@ -462,7 +430,6 @@ pub(crate) mod tests {
         api_version: 0,
         one_thread_at_a_time: false,
         automatic: false,
-        stands_in: false,
         family: Family::Any,
         provider_keys: false,
         virtual_addresses: false,
@@ -485,7 +452,7 @@ pub(crate) mod tests {
     fn a_panic_shuts_its_domain_and_no_other() {
         let other = shared::<Mutual>();
         panic_shuts_the_domain::<Mutual>();
-        panic_shuts_the_domain::<Biased>();
+        panic_shuts_the_domain::<Caller>();
         assert_eq!(other.with(|_| Ok(7)), Ok(7));
     }
 

@@ -4,12 +4,9 @@
 //! Responsible for the list of open domains. Must never keep a domain open, nor wait for a lock at exit.
 
 use core::any::TypeId;
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
-use rdgram_host::fork;
-use rdgram_sync::{Biased, Serialize};
+use rdgram_sync::{Caller, Serialize};
 
 use crate::domain::{Shared, State};
 use crate::{ep, progress};
@@ -31,42 +28,17 @@ const LOCK_TRIES: u32 = 100_000;
 
 type List = Vec<Weak<dyn Open>>;
 
-/// The list of one process.
-struct Place {
-    generation: u64,
-    list: Mutex<List>,
-}
-
-/// That of this process, once it was asked for. A forked child makes its own: the one of its parent may be locked for ever, by a thread that it has not got.
-static OPEN: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
-
-fn open_domains() -> &'static Mutex<List> {
-    loop {
-        let known = OPEN.load(Ordering::Acquire);
-        // SAFETY: null, or made below and never freed.
-        if let Some(place) = unsafe { known.as_ref() }.filter(|place| place.generation == fork::generation())
-        {
-            return &place.list;
-        }
-        let place = Box::new(Place { generation: fork::generation(), list: Mutex::new(Vec::new()) });
-        let place = Box::into_raw(place);
-        // Release: whoever finds it finds it made.
-        if OPEN.compare_exchange(known, place, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            // SAFETY: nobody has seen it.
-            drop(unsafe { Box::from_raw(place) });
-        }
-    }
-}
+static OPEN: Mutex<List> = Mutex::new(Vec::new());
 
 fn try_list() -> Option<MutexGuard<'static, List>> {
-    match open_domains().try_lock() {
+    match OPEN.try_lock() {
         Ok(open) => Some(open),
         Err(TryLockError::Poisoned(open)) => Some(open.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
 }
 
-/// Keeps other threads from using domains through the list.
+/// Keeps other threads from using domains through the list. A forked child may find the list locked for ever, by a thread that it has not got.
 pub(crate) fn hold() -> Option<impl Drop> {
     list()
 }
@@ -101,8 +73,8 @@ pub(crate) fn help_others<S: Serialize>(waiting: &Arc<Shared<S>>) {
 
 /// Ends every domain that is still open. For `fi_provider.cleanup`, which libfabric calls from its destructor.
 pub(crate) fn end_all() {
-    // A thread that died inside: then there is no list to trust.
-    let Ok(mut open) = open_domains().try_lock() else { return };
+    // A thread that died inside, or a fork from another thread: then there is no list to trust.
+    let Ok(mut open) = OPEN.try_lock() else { return };
     let domains = core::mem::take(&mut *open);
     drop(open);
     let domains: Vec<Arc<dyn Open>> = domains.iter().filter_map(Weak::upgrade).collect();
@@ -152,7 +124,7 @@ impl<S: Serialize> Open for Shared<S> {
 
 /// A lock tells by itself. Without one only this thread's being the application's last one tells.
 fn nobody_is_inside<S: Serialize>(progress_threads: usize) -> bool {
-    TypeId::of::<S>() != TypeId::of::<Biased>() || has_threads(1 + progress_threads)
+    TypeId::of::<S>() != TypeId::of::<Caller>() || has_threads(1 + progress_threads)
 }
 
 /// Whether this process has exactly so many threads; false when that cannot be found out.

@@ -1,5 +1,4 @@
-//! The progress thread of a domain: what FI_PROGRESS_AUTO promises to an application that computes. And the same for one that makes its own progress, for when it does not: who sends
-//! and then computes, or waits for something else, would leave what is lost unrepeated, and what others send unanswered.
+//! The progress thread of a domain: what FI_PROGRESS_AUTO promises to an application that computes.
 //!
 //! Responsible for progress while the application makes none, and for the thread's life: it starts with the domain and has ended when the domain is closed
 //! or libfabric cleans up. It sleeps on the sockets, the engine's next deadline and a waker, so idleness costs nothing; and it stays away from an
@@ -11,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use rdgram_engine::Wake;
+use rdgram_host::clock;
 use rdgram_host::thread::Thread;
 use rdgram_host::wait::WaitSet;
-use rdgram_host::{clock, membarrier};
 use rdgram_sync::{Latch, Serialize};
 
 use crate::domain::{Shared, State};
@@ -24,8 +23,6 @@ use crate::wait::WaitKey;
 /// How long the thread stays away from an application that makes progress. What comes when the application has just begun to compute waits for at most twice
 /// this; an application that polls pays for one short look in this time.
 const AWAY: Duration = Duration::from_millis(1);
-/// The same for an application that makes its own progress: it costs one that does a few instructions ten times a second. One that does not is stood in for after this, or twice this.
-const ABSENCE: Duration = Duration::from_millis(100);
 /// Looks in a row that found the lock taken before the thread queues for it: an application may call in a tight loop and yet make no progress.
 const REFUSALS_MAX: u32 = 2;
 /// How long closing waits for the thread. It needs one look's time; longer than this only a defect takes.
@@ -62,26 +59,15 @@ impl ProgressThread {
     }
 }
 
-/// Starts the thread of a domain whose application asked for it. Its lock must be one that keeps threads apart.
+/// Starts the thread of a domain. Its lock must be one that keeps threads apart.
 pub(crate) fn start<S: Serialize>(shared: &Arc<Shared<S>>) -> Result {
-    start_with(shared, AWAY, |state| {
+    start_with(shared, |state| {
         state.work();
     })
 }
 
-/// Starts the thread of a domain whose application makes its own progress. It is left to itself where that is not possible.
-pub(crate) fn stand_in<S: Serialize>(shared: &Arc<Shared<S>>) {
-    if shared.turns().is_some() && !membarrier::is_available() {
-        return;
-    }
-    // Where the system has no thread or descriptor left, the application is left to itself.
-    let _none = start_with(shared, ABSENCE, |state| {
-        state.work();
-    });
-}
-
-/// As [`start`]; `away` is how long the thread stays away, `work` what makes progress.
-fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, away: Duration, work: fn(&mut State)) -> Result {
+/// As [`start`]; `work` is what makes progress.
+fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, work: fn(&mut State)) -> Result {
     let (key, set) =
         shared.with(|state| state.waits.open_progress_thread().map_err(|error| Errno::from_os(&error)))?;
     let waker = set.waker();
@@ -91,11 +77,8 @@ fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, away: Duration, work: fn(&m
         key,
         set,
         stop: Arc::clone(&stop),
-        away,
         work,
         seen: 0,
-        turns: 0,
-        armed: false,
         refusals: 0,
     };
     let thread = Thread::spawn("rdgram-progress", move || attendance.run()).map_err(|error| {
@@ -141,14 +124,9 @@ struct Attendance<S: Serialize> {
     key: WaitKey,
     set: Arc<WaitSet>,
     stop: Arc<Latch>,
-    away: Duration,
     work: fn(&mut State),
     /// The application's progress calls at the last look.
     seen: u64,
-    /// All its turns, where the lock counts them.
-    turns: u32,
-    /// What may bring work wakes this thread: whoever brings some has to know.
-    armed: bool,
     /// Looks in a row that found the lock taken.
     refusals: u32,
 }
@@ -189,7 +167,7 @@ impl<S: Serialize> Attendance<S> {
             step = self.look(step == Step::Block)?;
             match step {
                 Step::Again => Ok(true),
-                Step::Away => self.set.rest(Some(self.away)),
+                Step::Away => self.set.rest(Some(AWAY)),
                 Step::Block => self.set.block(None),
             }
             .map_err(|error| Errno::from_os(&error))?;
@@ -200,11 +178,7 @@ impl<S: Serialize> Attendance<S> {
     /// One look: progress when the application makes none, and then everything armed that may bring work. `woken`: the last look ended in sleep, so something
     /// woke this thread.
     fn look(&mut self, woken: bool) -> Result<Step> {
-        if self.application_came() && !self.armed {
-            return Ok(Step::Away);
-        }
-        let (key, set, stop, work) = (self.key, &self.set, &self.stop, self.work);
-        let (seen, armed) = (&mut self.seen, &mut self.armed);
+        let (key, set, stop, work, seen) = (self.key, &self.set, &self.stop, self.work, &mut self.seen);
         let look = |state: &mut State| {
             set.clear();
             // This may have cleared the very wake-up that came with it.
@@ -215,16 +189,11 @@ impl<S: Serialize> Attendance<S> {
             // A thread that is blocked in a call was woken too.
             if calls != *seen || (woken && state.waits.any_thread()) {
                 state.disarm(key);
-                *armed = false;
                 return Ok(Step::Away);
             }
             work(state);
-            *armed = true;
             Ok(if state.arm(key, clock::now()) { Step::Block } else { Step::Again })
         };
-        if self.shared.turns().is_some() {
-            return Ok(self.shared.visit(look)?.unwrap_or(Step::Away));
-        }
         if self.refusals < REFUSALS_MAX {
             if let Some(step) = self.shared.with_if_free(look)? {
                 self.refusals = 0;
@@ -235,12 +204,6 @@ impl<S: Serialize> Attendance<S> {
         }
         self.refusals = 0;
         self.shared.with(look)
-    }
-
-    /// Whether the application was there since the last look, as far as can be said without the lock.
-    fn application_came(&mut self) -> bool {
-        let turns = self.shared.turns().unwrap_or(self.turns);
-        core::mem::replace(&mut self.turns, turns) != turns
     }
 }
 
@@ -260,7 +223,7 @@ mod tests {
         std::thread::scope(|scope| {
             let blocked = scope
                 .spawn(|| block_until(&shared, Target::Cntr(cntr), Patience::new(-1), |_| Ok(None::<()>)));
-            start_with(&shared, AWAY, |_| panic!("a test's panic")).expect("starts");
+            start_with(&shared, |_| panic!("a test's panic")).expect("starts");
             assert_eq!(blocked.join().expect("no panic here"), Err(Errno::OTHER));
         });
         assert!(!shared.is_usable());
@@ -287,10 +250,7 @@ mod tests {
             work: |state| {
                 state.engine.progress();
             },
-            away: AWAY,
             seen: 0,
-            turns: 0,
-            armed: false,
             refusals: 0,
         };
         assert_eq!(attendance.look(false), Ok(Step::Block), "nobody else does");

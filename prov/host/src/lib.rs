@@ -16,7 +16,6 @@ mod datapath;
 pub mod fork;
 pub mod interfaces;
 mod local;
-pub mod membarrier;
 pub mod runqueue;
 pub mod thread;
 pub mod wait;
