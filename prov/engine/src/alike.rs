@@ -15,7 +15,7 @@ use crate::matching::PeerId;
 /// Shortest payload that is worth it, bytes: trains are made of packets that are full.
 const PAYLOAD_MIN: usize = 256;
 
-/// Room for the headers of a segment that is not the first of its message, and of whatever covers the same bytes.
+/// Room for the headers of every segment: a SYN extension comes seldom, and what is longer is covered in two parts.
 const HEADERS_MAX: usize = (Llp::LENGTH + Segment::HEADER_MAX).next_multiple_of(8);
 
 /// The first bytes of a datagram, aligned as the CRC likes them, their integrity field 0.

@@ -26,15 +26,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let net = net();
-        let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
-        let to_b = a.knows(&b);
-        b.knows(&a);
-        let mut hello = [0; 5];
-        b.recv(ANY, &mut hello, None, 0);
-        a.send(to_b, b"hello", None, 0);
-        settle(&mut [&mut a, &mut b]);
-        assert!(a.all().len() == 1 && b.all().len() == 1);
+        let (a, b, to_b) = acquainted();
         let (seen, again) = (Rc::<RefCell<Seen>>::default(), Rc::<Cell<usize>>::default());
         let world = Self { a, b, to_b, seen: Rc::clone(&seen), again: Rc::clone(&again) };
         world.a.lose(move |to, bytes| {

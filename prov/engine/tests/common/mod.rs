@@ -290,6 +290,20 @@ impl Node {
     }
 }
 
+/// Two that have met, and the second one's address at the first: whatever comes from now on has no SYN.
+pub(crate) fn acquainted() -> (Node, Node, FiAddr) {
+    let net = net();
+    let (mut a, mut b) = (Node::new(&net, 1), Node::new(&net, 2));
+    let to_b = a.knows(&b);
+    b.knows(&a);
+    let mut hello = [0; 5];
+    b.recv(FiAddr::UNSPEC, &mut hello, None, 0);
+    a.send(to_b, b"hello", None, 0);
+    settle(&mut [&mut a, &mut b]);
+    assert!(a.all().len() == 1 && b.all().len() == 1);
+    (a, b, to_b)
+}
+
 /// Describes test memory, which outlives every operation of its test.
 pub(crate) fn slice(bytes: &[u8]) -> UserSlice {
     // SAFETY: tests keep their buffers alive until the operations on them have completed, and look at receive buffers only afterwards.
