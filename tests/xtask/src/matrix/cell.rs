@@ -150,7 +150,24 @@ fn compare(suite: Choice, setting: Setting<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// What the note of a cell says of a run before.
+const BEFORE: &str = "failed in a run before: ";
+
 impl Record {
+    /// What failed in the run before, and does not fail now, is a part of the truth about this cell.
+    pub(super) fn remember(&mut self, before: &Self) {
+        let gone =
+            before.failed.iter().filter(|failure| self.failed.iter().all(|now| now.test != failure.test));
+        let named = gone.map(|failure| {
+            // The directory of the build is nobody's concern.
+            let text = failure.to_string();
+            format!("{BEFORE}{}", text.split([';', '\n']).next().unwrap_or_default())
+        });
+        let older = before.note.split("; ").filter(|note| note.starts_with(BEFORE)).map(str::to_owned);
+        let notes = core::iter::once(core::mem::take(&mut self.note)).chain(older).chain(named);
+        self.note = notes.filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ");
+    }
+
     fn of(outcome: Outcome, commit: String, took: Duration) -> Self {
         let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self {

@@ -172,8 +172,11 @@ impl Results {
         lines.collect()
     }
 
-    /// The file only grows: what is there can be read however the run ends, and the last result of a cell counts.
-    fn add(&mut self, cell: Cell, record: Record) -> Result<()> {
+    /// The file only grows: what is there can be read however the run ends, and the last result of a cell counts. What failed in the one before and does not fail now is not forgotten.
+    fn add(&mut self, cell: Cell, mut record: Record) -> Result<()> {
+        if let Some(before) = self.records.get(&cell) {
+            record.remember(before);
+        }
         let dir = self.path.parent().context("the results have no directory")?;
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let line = serde_json::to_string(&(&cell, &record))? + "\n";
@@ -207,6 +210,13 @@ mod tests {
         fs::write(&in_sources, written.lines().expect("lines")).expect("written");
         let both = Results::open(&in_sources, here).expect("both");
         assert_eq!([both.records[first].passed, both.records[second].passed], [20, 30]);
+        let mut again = both;
+        let hung = crate::suite::Failure::new("testJoin", "hung; /somewhere/log");
+        again.add(first.clone(), Record { failed: vec![hung], ..record(4, 9) }).expect("written");
+        again.add(first.clone(), record(5, 10)).expect("written");
+        assert_eq!(again.records[first].note, "failed in a run before: testJoin: hung");
+        again.add(first.clone(), record(6, 10)).expect("written");
+        assert_eq!(again.records[first].note, "failed in a run before: testJoin: hung", "not forgotten");
         fs::remove_dir_all(&dir).expect("removed");
     }
 }
