@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -164,12 +164,17 @@ impl Job {
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
         let log = File::create(&self.log).with_context(|| format!("cannot create {}", self.log.display()))?;
-        self.command.stdout(log.try_clone()?).stderr(log);
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self
             .command
             .spawn()
             .with_context(|| format!("cannot start {}", self.command.get_program().to_string_lossy()))?;
         let pid = child.id();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (open, closed) = mpsc::channel();
+        stdout.into_iter().try_for_each(|stream| log_lines(stream, &log, open.clone()))?;
+        stderr.into_iter().try_for_each(|stream| log_lines(stream, &log, open.clone()))?;
+        drop(open);
         let (ended, end) = mpsc::channel();
         let waiter = thread::spawn(move || {
             // The receiver only goes away with the whole tool.
@@ -190,6 +195,8 @@ impl Job {
         if waiter.join().is_err() {
             bail!("the thread waiting for {} panicked", self.label);
         }
+        // A process that outlives the job may keep them open.
+        let _open_or_closed = closed.recv_timeout(GRACE);
         let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
         let output = String::from_utf8_lossy(&bytes).into_owned();
         Ok(Finished { label: self.label, log: self.log, status, output })
@@ -336,6 +343,22 @@ fn progress_line(show: bool) -> ProgressBar {
     bar
 }
 
+/// Writes what comes from one of a command's streams into the log, by whole lines: neither stream cuts the lines of the other. `open` lives as long as the stream.
+fn log_lines(stream: impl Read + Send + 'static, log: &File, open: mpsc::Sender<()>) -> Result<()> {
+    let mut log = log.try_clone()?;
+    thread::spawn(move || {
+        let _open = open;
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while stream.read_until(b'\n', &mut line).is_ok_and(|length| length > 0)
+            && log.write_all(&line).is_ok()
+        {
+            line.clear();
+        }
+    });
+    Ok(())
+}
+
 /// The process `root`, its descendants, and whatever carries the job's mark.
 fn processes_of(root: u32, mark: &str) -> Vec<u32> {
     let entry = format!("{MARK}={mark}");
@@ -402,7 +425,31 @@ pub(crate) fn signal(which: &str, pids: &[u32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    /// A rank whose counters come on one stream while a row of another rank's table is half written to the other.
+    #[test]
+    fn a_line_of_one_stream_does_not_cut_one_of_the_other() {
+        let path = std::env::temp_dir().join(format!("rdgram-xtask-lines-{}", std::process::id()));
+        let log = File::create(&path).expect("creates");
+        let (open, closed) = mpsc::channel();
+        let [(mut row, one), (mut counters, other)] = [(); 2].map(|()| UnixStream::pair().expect("opens"));
+        log_lines(one, &log, open.clone()).expect("starts");
+        log_lines(other, &log, open).expect("starts");
+        row.write_all(b"8 20 ").expect("writes");
+        counters.write_all(b"rdgram stats\n").expect("writes");
+        while log.metadata().expect("is there").len() == 0 {
+            thread::yield_now();
+        }
+        row.write_all(b"1.5\nthe end").expect("writes");
+        drop((row, counters));
+        assert_eq!(closed.recv(), Err(mpsc::RecvError), "both have ended");
+        let printed = fs::read_to_string(&path).expect("reads");
+        fs::remove_file(&path).expect("removes");
+        assert_eq!(printed, "rdgram stats\n8 20 1.5\nthe end");
+    }
 
     #[test]
     fn files_of_shared_memory_that_have_a_name_are_found() {
