@@ -4,8 +4,11 @@
 //! Responsible for the list of open domains. Must never keep a domain open, nor wait for a lock at exit.
 
 use core::any::TypeId;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
+use rdgram_host::fork;
 use rdgram_sync::{Caller, Serialize};
 
 use crate::domain::{Shared, State};
@@ -28,17 +31,42 @@ const LOCK_TRIES: u32 = 100_000;
 
 type List = Vec<Weak<dyn Open>>;
 
-static OPEN: Mutex<List> = Mutex::new(Vec::new());
+/// The list of one process.
+struct Place {
+    generation: u64,
+    list: Mutex<List>,
+}
+
+/// That of this process, once it was asked for. A forked child makes its own: the one of its parent may be locked for ever, by a thread that it has not got.
+static OPEN: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+
+fn open_domains() -> &'static Mutex<List> {
+    loop {
+        let known = OPEN.load(Ordering::Acquire);
+        // SAFETY: null, or made below and never freed.
+        if let Some(place) = unsafe { known.as_ref() }.filter(|place| place.generation == fork::generation())
+        {
+            return &place.list;
+        }
+        let place = Box::new(Place { generation: fork::generation(), list: Mutex::new(Vec::new()) });
+        let place = Box::into_raw(place);
+        // Release: whoever finds it finds it made.
+        if OPEN.compare_exchange(known, place, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            // SAFETY: nobody has seen it.
+            drop(unsafe { Box::from_raw(place) });
+        }
+    }
+}
 
 fn try_list() -> Option<MutexGuard<'static, List>> {
-    match OPEN.try_lock() {
+    match open_domains().try_lock() {
         Ok(open) => Some(open),
         Err(TryLockError::Poisoned(open)) => Some(open.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
 }
 
-/// Keeps other threads from using domains through the list. A forked child may find the list locked for ever, by a thread that it has not got.
+/// Keeps other threads from using domains through the list.
 pub(crate) fn hold() -> Option<impl Drop> {
     list()
 }
@@ -73,8 +101,8 @@ pub(crate) fn help_others<S: Serialize>(waiting: &Arc<Shared<S>>) {
 
 /// Ends every domain that is still open. For `fi_provider.cleanup`, which libfabric calls from its destructor.
 pub(crate) fn end_all() {
-    // A thread that died inside, or a fork from another thread: then there is no list to trust.
-    let Ok(mut open) = OPEN.try_lock() else { return };
+    // A thread that died inside: then there is no list to trust.
+    let Ok(mut open) = open_domains().try_lock() else { return };
     let domains = core::mem::take(&mut *open);
     drop(open);
     let domains: Vec<Arc<dyn Open>> = domains.iter().filter_map(Weak::upgrade).collect();
@@ -130,4 +158,27 @@ fn nobody_is_inside<S: Serialize>(progress_threads: usize) -> bool {
 /// Whether this process has exactly so many threads; false when that cannot be found out.
 fn has_threads(count: usize) -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.take(count + 1).count() == count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread of the parent has the list at the moment of the fork, and is not there in the child to give it back.
+    #[test]
+    fn a_forked_child_has_a_list_of_its_own() {
+        let held = list().expect("is given back by others");
+        // SAFETY: the child calls nothing that could wait for a thread of the parent, and ends without unwinding.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let own = try_list().is_some_and(|list| list.is_empty());
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(if own { 0 } else { 1 }) }
+        }
+        drop(held);
+        let mut status = -1;
+        // SAFETY: `status` is live.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child's verdict");
+    }
 }
