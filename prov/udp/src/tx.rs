@@ -184,6 +184,10 @@ impl Sender {
             self.compose(packets, taken, mode);
             match self.submit(socket, mode) {
                 Ok(messages) => {
+                    if messages < self.messages.len() {
+                        // "The error code is lost" (sendmmsg(2), BUGS), and it may have been a report, which is told once.
+                        errors.hint();
+                    }
                     self.note_success(messages);
                     taken += self.messages[..messages].iter().map(|message| message.datagrams).sum::<usize>();
                     mode = Mode::Many;

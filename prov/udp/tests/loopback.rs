@@ -160,6 +160,27 @@ fn a_closed_port_is_reported_and_costs_no_datagram() {
     }
 }
 
+/// The kernel tells of a report once, by a call that fails; `sendmmsg` does not fail when it has sent something before.
+#[test]
+fn a_report_about_a_datagram_in_the_middle_of_a_batch_is_not_lost() {
+    for local in LOCAL {
+        let mut sender = open(local, &Options::default());
+        let receiver = open(local, &Options::default());
+        let closed = closed_port(local);
+        let batch = [(closed, 1), (receiver.local_address(), 2), (receiver.local_address(), 3)]
+            .map(|(to, byte)| Packet::new(to, vec![byte; 10 + usize::from(byte)]));
+        assert_eq!(sender.send(&Batch(&batch)), Sent { taken: 3, stopped: None });
+        let error = NetworkError { destination: closed, kind: NetworkErrorKind::PortUnreachable };
+        assert_eq!(
+            sender.poll_error().or_else(|| {
+                sender.receive(&mut |_| panic!("nobody sends to the sender"));
+                sender.poll_error()
+            }),
+            Some(error)
+        );
+    }
+}
+
 #[test]
 fn a_pending_report_hides_no_datagram_from_the_receiver() {
     for local in LOCAL {
