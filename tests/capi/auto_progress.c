@@ -1,18 +1,20 @@
 /*
- * FI_PROGRESS_AUTO: what needs this process's progress happens while its application computes or sleeps, over
- * and over, at every threading level; an idle thread costs nothing; it takes no signal, has a name, and is gone
- * with the domain, at the end of the process, and in a forked child.
+ * What needs this process's progress happens while its application computes or sleeps, over and over, at every
+ * threading level: with FI_PROGRESS_AUTO at once, with FI_PROGRESS_MANUAL once the application has been away for a
+ * while. An idle thread costs nothing; it takes no signal, has a name, and is gone with the domain, at the end of the
+ * process, and in a forked child. With FI_RDGRAM_PROGRESS=manual there is none.
  */
 #include "harness.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 
-enum { ROUNDS = 20, LARGE = 4 << 20, IDLE_MS = 1000 };
+enum { ROUNDS = 20, ROUNDS_AWAY = 8, LARGE = 4 << 20, IDLE_MS = 1000 };
 
 static struct node node;
 static struct peer peer;
 static bool open_before[256];
+static enum fi_progress kind_of_progress = FI_PROGRESS_AUTO;
 
 static void note_descriptors(void)
 {
@@ -20,10 +22,10 @@ static void note_descriptors(void)
         open_before[fd] = fcntl(fd, F_GETFD) >= 0;
 }
 
-static void open_automatic(enum fi_threading threading)
+static void open_with_thread(enum fi_threading threading)
 {
-    open_node(&node, &(struct wish){.threading = threading, .data_progress = FI_PROGRESS_AUTO});
-    CHECK(node.info->domain_attr->data_progress == FI_PROGRESS_AUTO, "FI_PROGRESS_AUTO was not granted");
+    open_node(&node, &(struct wish){.threading = threading, .data_progress = kind_of_progress});
+    CHECK(node.info->domain_attr->data_progress == kind_of_progress, "another kind of progress was granted");
 }
 
 /* Threads of this process by the name of the provider's own. */
@@ -97,9 +99,9 @@ static void be_silent(uint64_t token, bool large)
 static int between_processes(enum fi_threading threading)
 {
     bool first = !start_peer(&peer);
-    open_automatic(threading);
+    open_with_thread(threading);
     introduce(&peer, &node);
-    for (uint64_t i = 0; i < ROUNDS; i++) {
+    for (uint64_t i = 0; i < (kind_of_progress == FI_PROGRESS_AUTO ? ROUNDS : ROUNDS_AWAY); i++) {
         bool large = i % 2 == 1, mine = (i / 2 % 2 == 0) == first;
         if (mine)
             be_silent(100 + i, large);
@@ -117,7 +119,7 @@ static void manners(void)
 {
     uint64_t blocked = 0;
     expect_own_threads(0, &blocked, "before there is a domain");
-    open_automatic(FI_THREAD_SAFE);
+    open_with_thread(FI_THREAD_SAFE);
     expect_own_threads(1, &blocked, "with a domain");
     for (int signal = 1; signal < 32; signal++)
         if (signal != SIGKILL && signal != SIGSTOP)
@@ -134,14 +136,14 @@ static void idle(void)
 {
     struct rusage before, after;
     struct fi_cq_tagged_entry entry;
-    open_automatic(FI_THREAD_SAFE);
+    open_with_thread(FI_THREAD_SAFE);
     fi_addr_t self = insert(&node, node.name);
     uint64_t word = 1, in;
     struct fi_context2 context;
     RETRY(&node, fi_trecv(node.ep, &in, sizeof in, NULL, FI_ADDR_UNSPEC, 1, 0, &context));
     OK(fi_tinject(node.ep, &word, sizeof word, self, 1));
     completion_of(&node, &context, &entry);
-    usleep(50000); /* the thread sees that nobody calls any more */
+    usleep(kind_of_progress == FI_PROGRESS_AUTO ? 50000 : 500000); /* the thread sees that nobody calls any more */
     getrusage(RUSAGE_SELF, &before);
     usleep(1000 * IDLE_MS);
     getrusage(RUSAGE_SELF, &after);
@@ -153,15 +155,27 @@ static void idle(void)
 
 static void ended_by_exit(void)
 {
-    open_automatic(FI_THREAD_DOMAIN);
+    open_with_thread(FI_THREAD_DOMAIN);
     exit(0);
+}
+
+/* The user may want no thread, whatever happens then. */
+static void unwanted(void)
+{
+    uint64_t blocked;
+    setenv("FI_RDGRAM_PROGRESS", "manual", 1);
+    open_with_thread(FI_THREAD_DOMAIN);
+    usleep(1000 * 50);
+    expect_own_threads(0, &blocked, "with FI_RDGRAM_PROGRESS=manual");
+    close_node(&node);
 }
 
 /* The child of a process with such a domain has no such thread; closing there ends at once, and the child may open its own. */
 static void forked(void)
 {
     uint64_t blocked;
-    open_automatic(FI_THREAD_SAFE);
+    enum fi_threading threading = kind_of_progress == FI_PROGRESS_AUTO ? FI_THREAD_SAFE : FI_THREAD_DOMAIN;
+    open_with_thread(threading);
     for (int round = 0; round < 5; round++) {
         int status;
         pid_t pid = fork();
@@ -171,7 +185,7 @@ static void forked(void)
             expect_own_threads(0, &blocked, "in the child");
             if (round % 2 == 0)
                 close_node(&node);
-            open_automatic(FI_THREAD_SAFE);
+            open_with_thread(threading);
             expect_own_threads(1, &blocked, "with a domain of the child's own");
             if (round == 0)
                 close_node(&node);
@@ -211,20 +225,25 @@ int main(void)
         skip("this is about the provider's own thread");
     note_descriptors();
     setenv("FI_PROVIDER", "rdgram", 1);
-    part("manners", manners);
-    part("idle", idle);
-    part("exit", ended_by_exit);
-    part("fork", forked);
     enum fi_threading levels[] = {FI_THREAD_SAFE, FI_THREAD_DOMAIN, FI_THREAD_COMPLETION};
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
-        fflush(NULL);
-        pid_t pid = fork();
-        int status;
-        CHECK(pid >= 0, "%s", strerror(errno));
-        if (pid == 0)
-            exit(between_processes(levels[i]));
-        CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "threading %d: status 0x%x", (int)levels[i], (unsigned)status);
+    for (int kind = 0; kind < 2; kind++) {
+        kind_of_progress = kind == 0 ? FI_PROGRESS_AUTO : FI_PROGRESS_MANUAL;
+        part("manners", manners);
+        part("idle", idle);
+        part("exit", ended_by_exit);
+        part("fork", forked);
+        for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+            fflush(NULL);
+            pid_t pid = fork();
+            int status;
+            CHECK(pid >= 0, "%s", strerror(errno));
+            if (pid == 0)
+                exit(between_processes(levels[i]));
+            CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
+            CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "progress %d, threading %d: status 0x%x",
+                  (int)kind_of_progress, (int)levels[i], (unsigned)status);
+        }
     }
+    part("unwanted", unwanted);
     return 0;
 }

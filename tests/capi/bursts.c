@@ -1,10 +1,14 @@
 /*
  * Bursts of small messages: the first leave at once, the end of a burst leaves with the next call that makes
- * progress and not before, unless a thread makes progress or the user has switched aggregation off.
+ * progress and not before, unless a thread makes progress, be it in place of an application that makes none, or the
+ * user has switched aggregation off.
  */
 #include "harness.h"
 
-enum { BURST = 20, AT_ONCE = 8, HELD_MS = 50 };
+enum { BURST = 20, AT_ONCE = 8, HELD_MS = 50, AWAY_MS = 20 };
+
+/* What ends the holding: nothing is held, the next progress call, or the thread that stands in for an application that makes none. */
+enum held { NOT_HELD, UNTIL_PROGRESS, WHILE_AWAY };
 
 static struct node node;
 static struct peer peer;
@@ -33,7 +37,7 @@ static void greet(bool second)
         CHECK(now_seconds() < limit, "the second completion does not come");
 }
 
-static void sender(bool held)
+static void sender(enum held held)
 {
     uint64_t token = 1;
     for (uint64_t i = 0; i < BURST; i++)
@@ -41,7 +45,7 @@ static void sender(bool held)
     tell(&peer, &token, sizeof token);
     /* Blocked in read(2), outside of libfabric: as good as computing. */
     hear(&peer, &token, sizeof token);
-    if (held) {
+    if (held == UNTIL_PROGRESS) {
         /* A read that finds something makes progress too when something is held. */
         struct fi_cq_tagged_entry entry;
         CHECK(fi_cq_read(node.cq, &entry, 1) == 1, "the completion that was left is gone");
@@ -62,7 +66,7 @@ static unsigned arrived(unsigned before, unsigned expected, double seconds)
     return before;
 }
 
-static void receiver(bool held)
+static void receiver(enum held held)
 {
     static uint64_t in[BURST];
     static struct fi_context2 contexts[BURST];
@@ -70,9 +74,16 @@ static void receiver(bool held)
     for (uint64_t i = 0; i < BURST; i++)
         RETRY(&node, fi_trecv(node.ep, &in[i], sizeof in[i], NULL, FI_ADDR_UNSPEC, i, 0, &contexts[i]));
     hear(&peer, &token, sizeof token);
-    unsigned count = arrived(0, held ? AT_ONCE : BURST, WAIT_SECONDS);
-    CHECK(count == (held ? AT_ONCE : BURST), "%u messages of %d", count, BURST);
-    if (held) {
+    unsigned expected = held == NOT_HELD ? BURST : AT_ONCE;
+    unsigned count = arrived(0, expected, WAIT_SECONDS);
+    CHECK(count == expected, "%u messages of %d", count, BURST);
+    double since = now_seconds();
+    if (held == WHILE_AWAY) {
+        count = arrived(count, BURST, WAIT_SECONDS);
+        CHECK(count == BURST, "%u messages of %d while the sender is away", count, BURST);
+        CHECK(now_seconds() - since > AWAY_MS / 1e3, "nothing was held back");
+    }
+    if (held == UNTIL_PROGRESS) {
         count = arrived(count, BURST, HELD_MS / 1e3);
         CHECK(count == AT_ONCE, "%u messages although the sender made no progress", count);
     }
@@ -85,7 +96,7 @@ static void receiver(bool held)
 }
 
 /* In a process of its own: settings are read once. */
-static void run(const char *aggregate, enum fi_progress progress, bool held)
+static void run(const char *aggregate, enum fi_progress progress, enum held held)
 {
     fflush(NULL);
     pid_t pid = fork();
@@ -114,9 +125,12 @@ int main(void)
     begin("");
     if (!provider_is_ours())
         skip("this is about what this provider holds back");
+    /* Without the thread that stands in for an application that makes no progress. */
+    setenv("FI_RDGRAM_PROGRESS", "manual", 1);
+    run("1", FI_PROGRESS_MANUAL, UNTIL_PROGRESS);
+    run("0", FI_PROGRESS_MANUAL, NOT_HELD);
     unsetenv("FI_RDGRAM_PROGRESS");
-    run("1", FI_PROGRESS_MANUAL, true);
-    run("0", FI_PROGRESS_MANUAL, false);
-    run("1", FI_PROGRESS_AUTO, false);
+    run("1", FI_PROGRESS_MANUAL, WHILE_AWAY);
+    run("1", FI_PROGRESS_AUTO, NOT_HELD);
     return 0;
 }

@@ -52,6 +52,7 @@ int main(void)
         skip("this is about the provider's own manners");
     /* libfabric loads every provider at the first call; some of them take signals. Only ours is allowed in. */
     setenv("FI_PROVIDER", "rdgram", 1);
+    setenv("FI_RDGRAM_PROGRESS", "manual", 1);
     for (int signal = 1; signal < NSIG; signal++)
         sigaction(signal, NULL, &before[signal]);
     sigprocmask(SIG_BLOCK, NULL, &mask_before);
@@ -68,7 +69,7 @@ int main(void)
     }
     sigprocmask(SIG_BLOCK, NULL, &mask_after);
     CHECK(memcmp(&mask_before, &mask_after, sizeof mask_before) == 0, "the signal mask was changed");
-    CHECK(threads() == 1, "%u threads with manual progress", threads());
+    CHECK(threads() == 1, "%u threads with FI_RDGRAM_PROGRESS=manual", threads());
     for (int fd = 0; fd < 256; fd++) {
         int flags = fcntl(fd, F_GETFD);
         CHECK(flags < 0 || open_before[fd] || (flags & FD_CLOEXEC), "descriptor %d stays open across exec", fd);

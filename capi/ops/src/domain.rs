@@ -6,11 +6,12 @@
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
+use core::ops::DerefMut;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use rdgram_host::{HostDatapath, fork};
-use rdgram_sync::{Caller, Guard, Guarded, Latch, Mutual, Serialize};
+use rdgram_host::{HostDatapath, fork, membarrier};
+use rdgram_sync::{Biased, Guarded, Latch, Mutual, Serialize};
 use rdgram_sys as sys;
 
 use crate::address::Family;
@@ -21,7 +22,7 @@ use crate::guard::{Bomb, entry};
 use crate::idle::Idle;
 use crate::param::{Progress, settings};
 use crate::progress::{ProgressThread, Reference};
-use crate::wait::Waits;
+use crate::wait::{WaitKey, Waits};
 use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, poll, progress, stubs};
 
 /// The engine over the real world.
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(crate) worked: bool,
     /// Reads in vain.
     pub(crate) idle: Idle,
+    /// The thread that stands in for the application and sleeps until something is to be done.
+    pub(crate) stand_in: Option<WaitKey>,
 }
 
 impl State {
@@ -53,6 +56,9 @@ impl State {
     pub(crate) fn progress(&mut self) {
         self.reads = 0;
         self.calls = self.calls.wrapping_add(1);
+        if let Some(key) = self.stand_in.take() {
+            self.dismiss(key);
+        }
         self.worked = self.work();
     }
 
@@ -87,6 +93,8 @@ pub(crate) struct Shared<S: Serialize> {
     told: Latch,
     generation: u64,
     thread: ProgressThread,
+    /// The application leaves progress to that thread (FI_PROGRESS_AUTO).
+    pub(crate) automatic: bool,
     /// The version of the API that the application was written for.
     pub(crate) api_version: u32,
     /// How peers' addresses are given (`fi_info.addr_format`).
@@ -121,10 +129,24 @@ impl<S: Serialize> Shared<S> {
         result.map(Some)
     }
 
+    /// As [`Self::with_if_free`], for the one thread of ours that is no call of the application's.
+    pub(crate) fn visit<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<Option<R>> {
+        let Some(guard) = self.guarded.visit(membarrier::barrier) else { return Ok(None) };
+        let alarm = VisitorsAlarm(self);
+        let result = self.inside(guard, work);
+        core::mem::forget(alarm);
+        result.map(Some)
+    }
+
+    /// See [`Serialize::turns`].
+    pub(crate) fn turns(&self) -> Option<u32> {
+        self.guarded.turns()
+    }
+
     #[inline]
     fn inside<R>(
         &self,
-        mut guard: Guard<'_, S, State>,
+        mut guard: impl DerefMut<Target = State>,
         work: impl FnOnce(&mut State) -> Result<R>,
     ) -> Result<R> {
         if self.latch.is_set() {
@@ -142,13 +164,21 @@ impl<S: Serialize> Shared<S> {
 
     /// Does something under the lock, at the end of the process: nothing when another thread has it or a panic shut the domain.
     pub(crate) fn try_with(&self, work: impl FnOnce(&mut State)) {
-        let Some(mut guard) = self.guarded.try_enter() else { return };
-        if self.latch.is_set() {
-            return;
+        let inside = |state: &mut State| {
+            if !self.latch.is_set() {
+                let bomb = Bomb::arm(&self.latch);
+                work(state);
+                bomb.disarm();
+            }
+        };
+        // As a visitor, where that keeps out those who enter without a lock.
+        if self.turns().is_some() && membarrier::is_available() {
+            if let Some(mut state) = self.guarded.visit(membarrier::barrier) {
+                inside(&mut state);
+            }
+        } else if let Some(mut state) = self.guarded.try_enter() {
+            inside(&mut state);
         }
-        let bomb = Bomb::arm(&self.latch);
-        work(&mut guard);
-        bomb.disarm();
     }
 
     /// The process was forked after the domain was opened: the sockets and the peers belong to the parent.
@@ -186,6 +216,18 @@ impl<S: Serialize> Drop for Alarm<'_, S> {
     #[cold]
     fn drop(&mut self) {
         self.0.guarded.enter().waits.wake_all();
+    }
+}
+
+/// The same after a visit. Whom the application's call keeps out need not wake it: it is not blocked.
+struct VisitorsAlarm<'a, S: Serialize>(&'a Shared<S>);
+
+impl<S: Serialize> Drop for VisitorsAlarm<'_, S> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(state) = self.0.guarded.visit(membarrier::barrier) {
+            state.waits.wake_all();
+        }
     }
 }
 
@@ -276,7 +318,7 @@ pub(crate) unsafe fn open(
             let attributes = Attributes::read(api_version, info, settings().progress)?;
             // With a thread of our own the application's promise to come alone is worth nothing.
             let fid = if attributes.one_thread_at_a_time && !attributes.automatic {
-                publish::<Caller>(fabric, &attributes, context)?
+                publish::<Biased>(fabric, &attributes, context)?
             } else {
                 publish::<Mutual>(fabric, &attributes, context)?
             };
@@ -294,6 +336,8 @@ struct Attributes {
     one_thread_at_a_time: bool,
     /// Progress is made by a thread of ours too (FI_PROGRESS_AUTO).
     automatic: bool,
+    /// A thread of ours stands in for an application that makes none.
+    stands_in: bool,
     family: Family,
     provider_keys: bool,
     virtual_addresses: bool,
@@ -314,6 +358,7 @@ impl Attributes {
                 Progress::Auto => true,
                 Progress::Manual => false,
             },
+            stands_in: progress != Progress::Manual,
             family,
             provider_keys: attributes.mr_mode & keys != 0,
             virtual_addresses: attributes.mr_mode & (sys::FI_MR_BASIC | sys::FI_MR_VIRT_ADDR) != 0,
@@ -330,8 +375,9 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         calls: 0,
         worked: false,
         idle: Idle::default(),
+        stand_in: None,
     };
-    // SAFETY: `Caller` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once.
+    // SAFETY: `Biased` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once; the one visitor is the progress thread.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
     Arc::new(Shared {
         guarded: ManuallyDrop::new(guarded),
@@ -339,6 +385,7 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         told: Latch::new(),
         generation: fork::generation(),
         thread: ProgressThread::default(),
+        automatic: attributes.automatic,
         api_version: attributes.api_version,
         family: attributes.family,
         provider_keys: attributes.provider_keys,
@@ -355,6 +402,8 @@ fn publish<S: Serialize>(
     let shared = make::<S>(fabric, attributes);
     if attributes.automatic {
         progress::start(&shared)?;
+    } else if attributes.stands_in {
+        progress::stand_in(&shared);
     }
     exit::watch(&shared);
     let face = sys::fid_domain {
@@ -430,6 +479,7 @@ pub(crate) mod tests {
         api_version: 0,
         one_thread_at_a_time: false,
         automatic: false,
+        stands_in: false,
         family: Family::Any,
         provider_keys: false,
         virtual_addresses: false,
@@ -452,7 +502,7 @@ pub(crate) mod tests {
     fn a_panic_shuts_its_domain_and_no_other() {
         let other = shared::<Mutual>();
         panic_shuts_the_domain::<Mutual>();
-        panic_shuts_the_domain::<Caller>();
+        panic_shuts_the_domain::<Biased>();
         assert_eq!(other.with(|_| Ok(7)), Ok(7));
     }
 

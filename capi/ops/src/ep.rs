@@ -300,8 +300,7 @@ pub(crate) unsafe extern "C" fn open<S: Serialize>(
         let info = unsafe { cptr::required(info.cast_const()) };
         to_c(info.and_then(|info| {
             let shared = domain.shared();
-            let automatic = shared.thread().references() > 0;
-            let state = make(&Attributes::read(info)?, shared.family, automatic)?;
+            let state = make(&Attributes::read(info)?, shared.family, shared.automatic)?;
             let slot = shared.with(|domain| Ok(place(&mut domain.endpoints, state)))?;
             let endpoint = Ep {
                 child: Child::new(Tables::<S>::face(context), shared),

@@ -8,8 +8,8 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
-use rdgram_host::fork;
-use rdgram_sync::{Caller, Serialize};
+use rdgram_host::{fork, membarrier};
+use rdgram_sync::{Biased, Serialize};
 
 use crate::domain::{Shared, State};
 use crate::{ep, progress};
@@ -18,7 +18,7 @@ use crate::{ep, progress};
 trait Open: Send + Sync {
     /// Delivers what is still to be delivered and tells the peers; calls `help` while it waits.
     fn end(&self, help: &dyn Fn());
-    /// Makes progress, if nobody can be inside. The process has this many progress threads, which never enter a domain without a lock.
+    /// Makes progress, if nobody can be inside. The process has this many progress threads, which never enter a domain without its lock.
     fn help(&self, progress_threads: usize);
     /// Progress threads of this domain.
     fn progress_threads(&self) -> usize;
@@ -150,9 +150,11 @@ impl<S: Serialize> Open for Shared<S> {
     }
 }
 
-/// A lock tells by itself. Without one only this thread's being the application's last one tells.
+/// A lock tells by itself. One without a barrier for others tells of visitors only: then this thread's being the application's last one tells.
 fn nobody_is_inside<S: Serialize>(progress_threads: usize) -> bool {
-    TypeId::of::<S>() != TypeId::of::<Caller>() || has_threads(1 + progress_threads)
+    TypeId::of::<S>() != TypeId::of::<Biased>()
+        || membarrier::is_available()
+        || has_threads(1 + progress_threads)
 }
 
 /// Whether this process has exactly so many threads; false when that cannot be found out.

@@ -1,4 +1,5 @@
-//! The progress thread of a domain: what FI_PROGRESS_AUTO promises to an application that computes.
+//! The progress thread of a domain: what FI_PROGRESS_AUTO promises to an application that computes. And the same for one that makes its own progress, for when it does not: who sends
+//! and then computes, or waits for something else, would leave what is lost unrepeated, and what others send unanswered.
 //!
 //! Responsible for progress while the application makes none, and for the thread's life: it starts with the domain and has ended when the domain is closed
 //! or libfabric cleans up. It sleeps on the sockets, the engine's next deadline and a waker, so idleness costs nothing; and it stays away from an
@@ -10,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use rdgram_engine::Wake;
-use rdgram_host::clock;
 use rdgram_host::thread::Thread;
 use rdgram_host::wait::WaitSet;
+use rdgram_host::{clock, membarrier};
 use rdgram_sync::{Latch, Serialize};
 
 use crate::domain::{Shared, State};
@@ -23,6 +24,10 @@ use crate::wait::WaitKey;
 /// How long the thread stays away from an application that makes progress. What comes when the application has just begun to compute waits for at most twice
 /// this; an application that polls pays for one short look in this time.
 const AWAY: Duration = Duration::from_millis(1);
+/// The same for an application that makes its own progress: it costs one that does a few instructions ten times a second. One that does not is stood in for after this, or twice this.
+const ABSENCE: Duration = Duration::from_millis(100);
+/// Looks in a row that found the application there without knowing whether it made progress: then the lock is taken to see.
+const GLIMPSES_MAX: u32 = 5;
 /// Looks in a row that found the lock taken before the thread queues for it: an application may call in a tight loop and yet make no progress.
 const REFUSALS_MAX: u32 = 2;
 /// How long closing waits for the thread. It needs one look's time; longer than this only a defect takes.
@@ -59,15 +64,26 @@ impl ProgressThread {
     }
 }
 
-/// Starts the thread of a domain. Its lock must be one that keeps threads apart.
+/// Starts the thread of a domain whose application asked for it. Its lock must be one that keeps threads apart.
 pub(crate) fn start<S: Serialize>(shared: &Arc<Shared<S>>) -> Result {
-    start_with(shared, |state| {
+    start_with(shared, AWAY, |state| {
         state.work();
     })
 }
 
-/// As [`start`]; `work` is what makes progress.
-fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, work: fn(&mut State)) -> Result {
+/// Starts the thread of a domain whose application makes its own progress. It is left to itself where that is not possible.
+pub(crate) fn stand_in<S: Serialize>(shared: &Arc<Shared<S>>) {
+    if shared.turns().is_some() && !membarrier::is_available() {
+        return;
+    }
+    // Where the system has no thread or descriptor left, the application is left to itself.
+    let _none = start_with(shared, ABSENCE, |state| {
+        state.work();
+    });
+}
+
+/// As [`start`]; `away` is how long the thread stays away, `work` what makes progress.
+fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, away: Duration, work: fn(&mut State)) -> Result {
     let (key, set) =
         shared.with(|state| state.waits.open_progress_thread().map_err(|error| Errno::from_os(&error)))?;
     let waker = set.waker();
@@ -77,8 +93,12 @@ fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, work: fn(&mut State)) -> Re
         key,
         set,
         stop: Arc::clone(&stop),
+        away,
         work,
         seen: 0,
+        turns: 0,
+        armed: false,
+        glimpses: 0,
         refusals: 0,
     };
     let thread = Thread::spawn("rdgram-progress", move || attendance.run()).map_err(|error| {
@@ -86,6 +106,10 @@ fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, work: fn(&mut State)) -> Re
             "thread",
             &format!("no progress thread: {error}; FI_RDGRAM_PROGRESS=manual does without"),
         );
+        let _closed = shared.with(|state| {
+            state.waits.close(key);
+            Ok(())
+        });
         Errno::from_os(&error)
     })?;
     if let Some(mut place) = shared.thread().lock() {
@@ -124,9 +148,16 @@ struct Attendance<S: Serialize> {
     key: WaitKey,
     set: Arc<WaitSet>,
     stop: Arc<Latch>,
+    away: Duration,
     work: fn(&mut State),
     /// The application's progress calls at the last look.
     seen: u64,
+    /// All its turns, where the lock counts them.
+    turns: u32,
+    /// What may bring work wakes this thread: whoever brings some has to know.
+    armed: bool,
+    /// Looks in a row that found only that the application was there.
+    glimpses: u32,
     /// Looks in a row that found the lock taken.
     refusals: u32,
 }
@@ -167,7 +198,7 @@ impl<S: Serialize> Attendance<S> {
             step = self.look(step == Step::Block)?;
             match step {
                 Step::Again => Ok(true),
-                Step::Away => self.set.rest(Some(AWAY)),
+                Step::Away => self.set.rest(Some(self.away)),
                 Step::Block => self.set.block(None),
             }
             .map_err(|error| Errno::from_os(&error))?;
@@ -178,7 +209,17 @@ impl<S: Serialize> Attendance<S> {
     /// One look: progress when the application makes none, and then everything armed that may bring work. `woken`: the last look ended in sleep, so something
     /// woke this thread.
     fn look(&mut self, woken: bool) -> Result<Step> {
-        let (key, set, stop, work, seen) = (self.key, &self.set, &self.stop, self.work, &mut self.seen);
+        let came = self.application_came();
+        if came && !self.armed && self.glimpses < GLIMPSES_MAX {
+            self.glimpses += 1;
+            return Ok(Step::Away);
+        }
+        self.glimpses = 0;
+        let stands_in = self.away == ABSENCE;
+        // Without a lock that counts only the calls tell.
+        let may_have_called = came || self.shared.turns().is_none();
+        let (key, set, stop, work) = (self.key, &self.set, &self.stop, self.work);
+        let (seen, armed) = (&mut self.seen, &mut self.armed);
         let look = |state: &mut State| {
             set.clear();
             // This may have cleared the very wake-up that came with it.
@@ -187,13 +228,27 @@ impl<S: Serialize> Attendance<S> {
             }
             let calls = core::mem::replace(seen, state.calls());
             // A thread that is blocked in a call was woken too.
-            if calls != *seen || (woken && state.waits.any_thread()) {
+            if (calls != *seen && may_have_called) || (woken && state.waits.any_thread()) {
                 state.disarm(key);
+                *armed = false;
                 return Ok(Step::Away);
             }
             work(state);
-            Ok(if state.arm(key, clock::now()) { Step::Block } else { Step::Again })
+            *armed = true;
+            if !state.arm(key, clock::now()) {
+                return Ok(Step::Again);
+            }
+            state.stand_in = stands_in.then_some(key);
+            Ok(Step::Block)
         };
+        if self.shared.turns().is_some() {
+            if let Some(step) = self.shared.visit(look)? {
+                return Ok(step);
+            }
+            // What woke this thread must not wake it again and again while the application is inside.
+            self.set.clear();
+            return Ok(if self.stop.is_set() { Step::Again } else { Step::Away });
+        }
         if self.refusals < REFUSALS_MAX {
             if let Some(step) = self.shared.with_if_free(look)? {
                 self.refusals = 0;
@@ -205,11 +260,17 @@ impl<S: Serialize> Attendance<S> {
         self.refusals = 0;
         self.shared.with(look)
     }
+
+    /// Whether the application was there since the last look, as far as can be said without the lock.
+    fn application_came(&mut self) -> bool {
+        let turns = self.shared.turns().unwrap_or(self.turns);
+        core::mem::replace(&mut self.turns, turns) != turns
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rdgram_sync::Mutual;
+    use rdgram_sync::{Biased, Mutual};
 
     use super::*;
     use crate::domain::tests::shared;
@@ -223,7 +284,7 @@ mod tests {
         std::thread::scope(|scope| {
             let blocked = scope
                 .spawn(|| block_until(&shared, Target::Cntr(cntr), Patience::new(-1), |_| Ok(None::<()>)));
-            start_with(&shared, |_| panic!("a test's panic")).expect("starts");
+            start_with(&shared, AWAY, |_| panic!("a test's panic")).expect("starts");
             assert_eq!(blocked.join().expect("no panic here"), Err(Errno::OTHER));
         });
         assert!(!shared.is_usable());
@@ -250,7 +311,11 @@ mod tests {
             work: |state| {
                 state.engine.progress();
             },
+            away: AWAY,
             seen: 0,
+            turns: 0,
+            armed: false,
+            glimpses: 0,
             refusals: 0,
         };
         assert_eq!(attendance.look(false), Ok(Step::Block), "nobody else does");
@@ -282,6 +347,54 @@ mod tests {
             Ok(Step::Again),
             "it must not sleep after it cleared the call to stop"
         );
+    }
+
+    /// Of an application that keeps its threads apart: what it does is known by the count of its turns, and only a visit tells whether it made progress.
+    #[test]
+    fn it_stands_in_for_an_application_that_is_away_or_only_sends() {
+        let shared = shared::<Biased>();
+        let (key, set) = shared
+            .with(|state| state.waits.open_progress_thread().map_err(|error| Errno::from_os(&error)))
+            .expect("opens");
+        let mut attendance = Attendance {
+            shared: Arc::clone(&shared),
+            key,
+            set,
+            stop: Arc::new(Latch::new()),
+            away: ABSENCE,
+            work: |state| {
+                state.engine.progress();
+            },
+            seen: 0,
+            turns: 0,
+            armed: false,
+            glimpses: 0,
+            refusals: 0,
+        };
+        let progress = || {
+            let made = shared.with(|state| {
+                state.progress();
+                Ok(())
+            });
+            made.expect("usable");
+        };
+        let send = || shared.with(|_| Ok(())).expect("usable");
+        let is_armed = || shared.with(|state| Ok(state.waits.any_armed())).expect("usable");
+        progress();
+        assert_eq!([attendance.look(false), attendance.look(false)], [Ok(Step::Away), Ok(Step::Block)]);
+        progress();
+        assert!(!is_armed(), "whoever makes progress owes it nothing");
+        assert!(attendance.set.rest(Some(Duration::ZERO)).expect("polls"), "and wakes it once");
+        assert_eq!(attendance.look(true), Ok(Step::Away));
+        assert!(!attendance.armed);
+        for _ in 0..GLIMPSES_MAX {
+            send();
+            assert_eq!(attendance.look(false), Ok(Step::Away));
+        }
+        send();
+        assert_eq!(attendance.look(false), Ok(Step::Block), "it sends, and makes no progress");
+        let inside = shared.with(|_| Ok(attendance.look(true))).expect("usable");
+        assert_eq!(inside, Ok(Step::Away), "nobody comes in with the application");
     }
 
     #[test]

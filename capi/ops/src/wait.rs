@@ -302,6 +302,15 @@ impl State {
         true
     }
 
+    /// The application makes progress again: the thread that stood in for it has to look after that.
+    #[cold]
+    pub(crate) fn dismiss(&mut self, key: WaitKey) {
+        self.disarm(key);
+        if let Some(waiter) = self.waits.waiter(key) {
+            waiter.waker.wake();
+        }
+    }
+
     /// Nobody relies on the descriptor for the time being.
     pub(crate) fn disarm(&mut self, key: WaitKey) {
         self.waits.set_armed(key, Armed::No);

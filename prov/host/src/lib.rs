@@ -16,6 +16,7 @@ mod datapath;
 pub mod fork;
 pub mod interfaces;
 mod local;
+pub mod membarrier;
 pub mod runqueue;
 pub mod thread;
 pub mod wait;

@@ -22,6 +22,23 @@ pub unsafe trait Serialize: Default + Send + Sync + 'static {
 
     /// Gives the turn back. Only whoever has it may call this.
     fn leave(&self);
+
+    /// Counts the enters and leaves of the application, where its turns are not counted otherwise: the same count means that it did not come meanwhile, nor was inside when the count is even.
+    fn turns(&self) -> Option<u32> {
+        None
+    }
+
+    /// Takes the turn if nobody has it, for a thread that is no call of the application's. `heavy_barrier` makes every other thread of the process pass a full
+    /// memory barrier, where that is needed, and tells whether it could.
+    fn visit(&self, heavy_barrier: impl FnOnce() -> bool) -> bool {
+        let _not_needed = heavy_barrier;
+        self.try_enter()
+    }
+
+    /// Gives back a turn taken by [`visit`](Self::visit).
+    fn end_visit(&self) {
+        self.leave();
+    }
 }
 
 /// A value that is used by one thread at a time, kept apart by `S`.
@@ -37,8 +54,9 @@ impl<S: Serialize, T> Guarded<S, T> {
     /// Guards `value`.
     ///
     /// # Safety
-    /// With [`Caller`](crate::Caller) the one who makes this promises that no two threads are ever inside at once
-    /// (the application did, by asking for `FI_THREAD_DOMAIN`). With [`Mutual`](crate::Mutual) there is nothing
+    /// With [`Biased`](crate::Biased) the one who makes this promises that no two threads ever enter at once (the
+    /// application did, by asking for `FI_THREAD_DOMAIN`), and that
+    /// the barrier of every visit is one, or says that it is none. With [`Mutual`](crate::Mutual) there is nothing
     /// to promise.
     pub unsafe fn new(value: T) -> Self {
         Self { serial: S::default(), value: UnsafeCell::new(value) }
@@ -56,6 +74,16 @@ impl<S: Serialize, T> Guarded<S, T> {
     pub fn try_enter(&self) -> Option<Guard<'_, S, T>> {
         // Lazily: a guard made for a turn not taken would give back another's.
         self.serial.try_enter().then(|| Guard { guarded: self, not_send: PhantomData })
+    }
+
+    /// Takes the turn, unless another has it, for a thread that is not the application's. See [`Serialize::visit`].
+    pub fn visit(&self, heavy_barrier: impl FnOnce() -> bool) -> Option<Visit<'_, S, T>> {
+        self.serial.visit(heavy_barrier).then(|| Visit { guarded: self, not_send: PhantomData })
+    }
+
+    /// See [`Serialize::turns`].
+    pub fn turns(&self) -> Option<u32> {
+        self.serial.turns()
     }
 
     /// The value, without a turn: `&mut self` proves that nobody else can have it.
@@ -113,6 +141,41 @@ impl<S: Serialize, T> Drop for Guard<'_, S, T> {
 impl<S: Serialize, T: fmt::Debug> fmt::Debug for Guard<'_, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Guard").field(&**self).finish()
+    }
+}
+
+/// The turn of a visitor; dropping it gives the turn back, also when unwinding.
+#[must_use = "the turn is given back when this is dropped"]
+pub struct Visit<'a, S: Serialize, T> {
+    guarded: &'a Guarded<S, T>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<S: Serialize, T> Deref for Visit<'_, S, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: this visitor has the turn, so nobody else reaches the value, and `&self` keeps `&mut` away.
+        unsafe { &*self.guarded.value.get() }
+    }
+}
+
+impl<S: Serialize, T> DerefMut for Visit<'_, S, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this visitor has the turn, so nobody else reaches the value; `&mut self` makes it exclusive here.
+        unsafe { &mut *self.guarded.value.get() }
+    }
+}
+
+impl<S: Serialize, T> Drop for Visit<'_, S, T> {
+    fn drop(&mut self) {
+        self.guarded.serial.end_visit();
+    }
+}
+
+impl<S: Serialize, T> fmt::Debug for Visit<'_, S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visit").finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p rdgram-sync --test model --release`.
 #![allow(unexpected_cfgs, reason = "cfg(loom) is set by the model checker's builds and known to no manifest")]
 
-mod caller;
+mod biased;
 pub mod fifo;
 mod guarded;
 mod latch;
@@ -13,8 +13,8 @@ mod mutual;
 mod number;
 mod shim;
 
-pub use caller::Caller;
-pub use guarded::{Guard, Guarded, Serialize};
+pub use biased::Biased;
+pub use guarded::{Guard, Guarded, Serialize, Visit};
 pub use latch::Latch;
 pub use mutual::Mutual;
 pub use number::{Generation, Ratchet};

@@ -11,3 +11,31 @@ pub(crate) use loom::sync::{Condvar, Mutex};
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Condvar, Mutex};
+
+/// What keeps a store before a later load against a thread that makes this one pass a barrier (`membarrier(2)`): nothing but the compiler has to be told.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn light_barrier() {
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+/// The model checker has no such barrier for others: each side has its own.
+#[cfg(loom)]
+pub(crate) fn light_barrier() {
+    fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+/// Waits a little: `spins` times with the processor, then without.
+#[cfg(not(loom))]
+pub(crate) fn pause(looks: u32, spins: u32) {
+    if looks < spins {
+        core::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(loom)]
+pub(crate) fn pause(_looks: u32, _spins: u32) {
+    loom::thread::yield_now();
+}

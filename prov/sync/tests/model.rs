@@ -5,10 +5,13 @@
 #[path = "model/fifo.rs"]
 mod fifo;
 
+use core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
+
 use loom::sync::Arc;
+use loom::sync::atomic::fence;
 use loom::thread;
-use rdgram_sync::{Guarded, Mutual};
+use rdgram_sync::{Biased, Guarded, Mutual};
 
 /// `threads` threads (one of them the model's own) enter `turns` times each. A lost wake-up would be a deadlock,
 /// which the checker reports; a broken exclusion or ordering is a race
@@ -85,5 +88,42 @@ fn who_gives_way_neither_breaks_in_nor_leaves_others_parked() {
         // SAFETY: all other threads were joined.
         let total = counter.enter().with(|count| unsafe { *count });
         assert_eq!(total, 2 + turns);
+    });
+}
+
+/// The application's thread enters without a barrier of its own, a visitor comes and goes: never both inside, and each sees what the other one did.
+#[test]
+fn a_visitor_and_the_application_never_meet() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        // SAFETY: one thread enters, the other one only visits.
+        let counter = Arc::new(unsafe { Guarded::<Biased, _>::new(UnsafeCell::new(0)) });
+        let visitor = {
+            let counter = Arc::clone(&counter);
+            thread::spawn(move || {
+                let mut visits = 0;
+                for _ in 0..2 {
+                    if let Some(inside) = counter.visit(|| {
+                        fence(Ordering::SeqCst);
+                        true
+                    }) {
+                        // SAFETY: this thread has the turn; the checker verifies just that.
+                        inside.with_mut(|count| unsafe { *count += 1 });
+                        visits += 1;
+                    }
+                }
+                visits
+            })
+        };
+        for _ in 0..2 {
+            let inside = counter.enter();
+            // SAFETY: as above.
+            inside.with_mut(|count| unsafe { *count += 1 });
+        }
+        let visits = visitor.join().unwrap();
+        // SAFETY: the other thread was joined.
+        let total = counter.enter().with(|count| unsafe { *count });
+        assert_eq!(total, 2 + visits);
     });
 }
