@@ -105,6 +105,8 @@ pub(crate) struct Core {
     /// Bytes of them that are held back.
     pub(crate) held_bytes: u64,
     pub(crate) next_timeout: Option<Instant>,
+    /// Datagrams read since a timer is due, or a neighbour ended, without coming to the end of what waits in the socket.
+    pub(crate) behind: usize,
     pub(crate) ready: VecDeque<PeerId>,
     pub(crate) acking: Vec<PeerId>,
     /// One of them is about to come to a stop for want of an acknowledgement.
@@ -162,6 +164,7 @@ impl Core {
             burst: 0,
             held_bytes: 0,
             next_timeout: None,
+            behind: 0,
             ready: VecDeque::new(),
             acking: Vec::new(),
             ack_presses: false,

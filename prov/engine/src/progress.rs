@@ -9,6 +9,8 @@ use crate::plan::Scattered;
 
 /// Batches received in one progress call before others have their turn.
 const RX_BATCHES_MAX: usize = 4;
+/// What a datagram takes of the socket's receive buffer at least, with what the kernel keeps beside it.
+const DATAGRAM_LEAST: usize = 256;
 
 impl<D: Datapath> Endpoint<D> {
     /// One round. True when anything happened.
@@ -49,14 +51,15 @@ impl<D: Datapath> Endpoint<D> {
                 errors = true;
             }
         }
-        // What has not been read yet may be the very acknowledgement that a timer waits for.
-        if drained && self.core.next_timeout.is_some_and(|timeout| timeout <= now) {
-            self.core.on_timers(now, shared);
-            if self.core.warmth.has_released() {
-                self.datapath.released();
+        // What has not been read yet may be the very acknowledgement that a timer waits for, or the last word of a peer that ended.
+        if drained || self.has_read_what_was_there(due, received) {
+            self.core.behind = 0;
+            if self.core.next_timeout.is_some_and(|timeout| timeout <= now) {
+                self.core.on_timers(now, shared);
+                if self.core.warmth.has_released() {
+                    self.datapath.released();
+                }
             }
-        }
-        if drained {
             self.core.finish_ends(shared);
         }
         self.core.give_notices(shared);
@@ -72,6 +75,16 @@ impl<D: Datapath> Endpoint<D> {
             self.core.neighbours.note_socket(now, busy);
         }
         came || received > 0 || errors || sent || acknowledged
+    }
+
+    /// Something has waited for the end of the socket's queue while `received` datagrams were read, now and before: at least as many as the queue held when that began. One that
+    /// is filled as fast as it is read has no end.
+    fn has_read_what_was_there(&mut self, due: bool, received: usize) -> bool {
+        if received == 0 || !(due || self.core.neighbours.has_ends()) {
+            return false;
+        }
+        self.core.behind += received;
+        self.core.behind >= self.datapath.receive_buffer() / DATAGRAM_LEAST
     }
 
     /// One receive call, with a plan when there is something to predict.

@@ -61,6 +61,44 @@ fn lose_data_to(node: &Node, receiver: &Node) {
     node.lose(move |destination, bytes| *destination == address && bytes[0] & 0x0f == KIND_DATA);
 }
 
+/// Polls without a pause: a microsecond each.
+fn poll(millis: u64, nodes: &mut [&mut Node]) {
+    for _ in 0..millis * 1000 {
+        for node in nodes.iter_mut() {
+            node.domain.progress();
+        }
+        nodes[0].time_passes(1);
+    }
+}
+
+/// Timers wait for the end of what has been received, which may be what they wait for. Here it never comes.
+#[test]
+fn what_is_lost_is_sent_again_however_much_comes_meanwhile() {
+    let (mut a, mut b, to_b, _) = two();
+    let mut buffer = [0; 4];
+    b.recv(ANY, &mut buffer, None, 1);
+    a.is_flooded();
+    b.lose_nth(1);
+    a.send(to_b, b"lost", None, 2);
+    poll(300, &mut [&mut a, &mut b]);
+    assert!(b.next().expect("it arrives").is_ok());
+    assert!(a.next().expect("it is acknowledged").is_ok());
+    assert_eq!(&buffer, b"lost");
+}
+
+#[test]
+fn a_killed_process_is_noticed_however_much_comes_meanwhile() {
+    let (mut a, b, to_b, _) = two();
+    a.is_flooded();
+    drop(b);
+    a.send(to_b, b"word", None, 2);
+    for _ in 0..NOTICED_S {
+        poll(200, &mut [&mut a]);
+        a.time_passes(800_000);
+    }
+    assert_fails(&mut a, 2);
+}
+
 #[test]
 fn a_receive_directed_at_a_killed_process_fails() {
     let (mut a, b, to_b, _) = two();

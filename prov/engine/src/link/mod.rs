@@ -181,6 +181,12 @@ impl Neighbours {
         2 * (self.met * (self.waiting_max + EAGER_MAX) + self.taken_max)
     }
 
+    /// Neighbours have ended that are still to be taken leave of.
+    #[inline]
+    pub(crate) fn has_ends(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
     /// Messages wait to be copied out of their senders' memory.
     #[inline]
     pub(crate) fn has_pulls(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use rdgram_engine::*;
@@ -13,6 +13,9 @@ pub(crate) type Queue = VecDeque<(SocketAddr, Vec<u8>)>;
 
 /// Longest train, bytes.
 const TRAIN_MAX: usize = 65_507;
+
+/// Whose datagrams are noise.
+const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// What all datapaths of a test share.
 #[derive(Default)]
@@ -30,6 +33,8 @@ pub(crate) struct Net {
     pub(crate) receive_buffer: usize,
     /// What the next receive call says of drops.
     pub(crate) overflowed: bool,
+    /// This endpoint's receive calls never come to the end: noise of strangers arrives as fast as it reads.
+    pub(crate) flooded: Option<SocketAddr>,
     random: u64,
 }
 
@@ -66,7 +71,13 @@ impl Datapath for Path {
         loop {
             let next = self.net.borrow_mut().queues.get_mut(&self.address).and_then(VecDeque::pop_front);
             let Some((source, bytes)) = next else {
-                return Received { datagrams, drained: true, overflowed };
+                if self.net.borrow().flooded != Some(self.address) {
+                    return Received { datagrams, drained: true, overflowed };
+                }
+                let noise = Datagram { source: STRANGER, bytes: b"noise", congestion_experienced: false };
+                sink(noise);
+                sink(noise);
+                return Received { datagrams: datagrams + 2, drained: false, overflowed };
             };
             sink(Datagram { source, bytes: &bytes, congestion_experienced: false });
             datagrams += 1;
@@ -234,6 +245,11 @@ impl Node {
     /// The next receive call of anybody tells that datagrams were dropped.
     pub(crate) fn net_overflows(&self) {
         self.net.borrow_mut().overflowed = true;
+    }
+
+    /// From now on noise arrives here as fast as it is read.
+    pub(crate) fn is_flooded(&self) {
+        self.net.borrow_mut().flooded = Some(self.address);
     }
 
     /// Changes what waits to be received.
