@@ -9,8 +9,8 @@ use crate::plan::Scattered;
 
 /// Batches received in one progress call before others have their turn.
 const RX_BATCHES_MAX: usize = 4;
-/// What a datagram takes of the socket's receive buffer at least, with what the kernel keeps beside it.
-const DATAGRAM_LEAST: usize = 256;
+/// What a datagram takes of the socket's receive buffer at least, with what the kernel keeps beside it: a small one of a train, of which only the first has that.
+const DATAGRAM_LEAST: usize = 64;
 
 impl<D: Datapath> Endpoint<D> {
     /// One round. True when anything happened.

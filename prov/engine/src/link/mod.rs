@@ -341,7 +341,11 @@ impl Core {
             // That it closed says more than that it is gone, or that nobody is bound to its port.
             Some((_, known)) if cause == Cause::Closed => *known = cause,
             Some(_) => {}
-            None => self.neighbours.ending.push((peer, cause)),
+            None => {
+                // Of now, not of when some timer came due.
+                self.behind = 0;
+                self.neighbours.ending.push((peer, cause));
+            }
         }
     }
 
