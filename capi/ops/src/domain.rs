@@ -7,6 +7,7 @@ use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::DerefMut;
+use core::sync::atomic::AtomicU64;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::idle::Idle;
 use crate::param::{Progress, settings};
 use crate::progress::{ProgressThread, Reference};
 use crate::wait::{WaitKey, Waits};
-use crate::{atomic, av, cntr, cptr, cq, ep, exit, mr, notice, poll, progress, stubs};
+use crate::{atomic, av, cntr, cptr, cq, ep, exit, log, mr, notice, poll, progress, stubs};
 
 /// The engine over the real world.
 pub(crate) type Engine = rdgram_engine::Domain<HostDatapath>;
@@ -47,8 +48,8 @@ pub(crate) struct State {
     pub(crate) worked: bool,
     /// Reads in vain.
     pub(crate) idle: Idle,
-    /// The thread that stands in for the application and sleeps until something is to be done.
-    pub(crate) stand_in: Option<WaitKey>,
+    /// The thread that stands in for the application and sleeps until something is to be done; it is told the number of the progress call that ended the absence.
+    pub(crate) stand_in: Option<(WaitKey, Arc<AtomicU64>)>,
 }
 
 impl State {
@@ -56,8 +57,8 @@ impl State {
     pub(crate) fn progress(&mut self) {
         self.reads = 0;
         self.calls = self.calls.wrapping_add(1);
-        if let Some(key) = self.stand_in.take() {
-            self.dismiss(key);
+        if let Some((key, back)) = self.stand_in.take() {
+            self.dismiss(key, &back);
         }
         self.worked = self.work();
     }
@@ -129,7 +130,7 @@ impl<S: Serialize> Shared<S> {
         result.map(Some)
     }
 
-    /// As [`Self::with_if_free`], for the one thread of ours that is no call of the application's.
+    /// As [`Self::with_if_free`], for who is no call of the application's: the progress thread, and whoever ends or helps other domains.
     pub(crate) fn visit<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<Option<R>> {
         let Some(guard) = self.guarded.visit(membarrier::barrier) else { return Ok(None) };
         let alarm = VisitorsAlarm(self);
@@ -172,7 +173,7 @@ impl<S: Serialize> Shared<S> {
             }
         };
         // As a visitor, where that keeps out those who enter without a lock.
-        if self.turns().is_some() && membarrier::is_available() {
+        if self.turns().is_some() && membarrier::barrier() {
             if let Some(mut state) = self.guarded.visit(membarrier::barrier) {
                 inside(&mut state);
             }
@@ -202,7 +203,7 @@ impl<S: Serialize> Shared<S> {
         if self.told.set() {
             let text = b"rdgram: this process was forked: objects opened before the fork cannot be used here; open new ones\n";
             // A closed stderr is the user's choice. Nothing is locked: the parent's other threads may have held any lock at the fork.
-            let mut stderr = ManuallyDrop::new(unlocked_stderr());
+            let mut stderr = log::unlocked_stderr();
             let _ = stderr.write_all(text);
         }
         Errno::OTHER
@@ -229,13 +230,6 @@ impl<S: Serialize> Drop for VisitorsAlarm<'_, S> {
             state.waits.wake_all();
         }
     }
-}
-
-/// The descriptor itself, without the standard library's lock.
-fn unlocked_stderr() -> std::fs::File {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: used for one write and never closed (the caller wraps it in `ManuallyDrop`); a closed descriptor only makes the write fail.
-    unsafe { std::fs::File::from_raw_fd(libc::STDERR_FILENO) }
 }
 
 impl<S: Serialize> Drop for Shared<S> {
@@ -377,7 +371,7 @@ fn make<S: Serialize>(fabric: Arc<()>, attributes: &Attributes) -> Arc<Shared<S>
         idle: Idle::default(),
         stand_in: None,
     };
-    // SAFETY: `Biased` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once; the one visitor is the progress thread.
+    // SAFETY: `Biased` is chosen only when the application promised, by FI_THREAD_DOMAIN, that it never enters the domain from two threads at once; visitors have the system's barrier.
     let guarded = unsafe { Guarded::<S, State>::new(state) };
     Arc::new(Shared {
         guarded: ManuallyDrop::new(guarded),
@@ -400,12 +394,13 @@ fn publish<S: Serialize>(
     context: *mut c_void,
 ) -> Result<*mut sys::fid_domain> {
     let shared = make::<S>(fabric, attributes);
+    // First: whoever ends the process finds the thread.
+    exit::watch(&shared);
     if attributes.automatic {
         progress::start(&shared)?;
     } else if attributes.stands_in {
         progress::stand_in(&shared);
     }
-    exit::watch(&shared);
     let face = sys::fid_domain {
         fid: fid::head(Domain::<S>::CLASS, context, Tables::<S>::FID),
         ops: fid::table(&Tables::<S>::DOMAIN.base),

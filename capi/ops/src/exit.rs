@@ -1,7 +1,7 @@
 //! The open domains of this process: at its end what was injected is delivered although nobody closed anything, and while one domain waits for another of
 //! the same process, that one makes progress.
 //!
-//! Responsible for the list of open domains. Must never keep a domain open, nor wait for a lock at exit.
+//! Responsible for the list of open domains. Must never keep a domain open, nor wait long for a lock at exit.
 
 use core::any::TypeId;
 use core::ptr;
@@ -101,8 +101,8 @@ pub(crate) fn help_others<S: Serialize>(waiting: &Arc<Shared<S>>) {
 
 /// Ends every domain that is still open. For `fi_provider.cleanup`, which libfabric calls from its destructor.
 pub(crate) fn end_all() {
-    // A thread that died inside: then there is no list to trust.
-    let Ok(mut open) = open_domains().try_lock() else { return };
+    // One that keeps it for longer than a moment is not waited for: it may be this very thread, in a call that a signal interrupted.
+    let Some(mut open) = list() else { return };
     let domains = core::mem::take(&mut *open);
     drop(open);
     let domains: Vec<Arc<dyn Open>> = domains.iter().filter_map(Weak::upgrade).collect();
@@ -152,9 +152,7 @@ impl<S: Serialize> Open for Shared<S> {
 
 /// A lock tells by itself. One without a barrier for others tells of visitors only: then this thread's being the application's last one tells.
 fn nobody_is_inside<S: Serialize>(progress_threads: usize) -> bool {
-    TypeId::of::<S>() != TypeId::of::<Biased>()
-        || membarrier::is_available()
-        || has_threads(1 + progress_threads)
+    TypeId::of::<S>() != TypeId::of::<Biased>() || membarrier::barrier() || has_threads(1 + progress_threads)
 }
 
 /// Whether this process has exactly so many threads; false when that cannot be found out.

@@ -8,7 +8,8 @@ use core::fmt;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io::Write as _;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::mem::ManuallyDrop;
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
 use rdgram_sys as sys;
 
@@ -197,7 +198,7 @@ pub(crate) fn warn_once(key: &str, text: &str) {
 /// As [`warn_once`], but of one `cause` not more than `most` lines, since each may be about another peer of thousands.
 pub(crate) fn warn_few(cause: &str, most: usize, key: &str, text: &str) {
     let fresh = {
-        let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut warned) = warned() else { return };
         let given = warned.iter().filter(|warning| warning.starts_with(cause)).count();
         given < most && warned.len() < WARNINGS_MAX && warned.insert(format!("{cause}{key}"))
     };
@@ -207,7 +208,27 @@ pub(crate) fn warn_few(cause: &str, most: usize, key: &str, text: &str) {
     log(Level::Warn, Subsystem::Core, c"warn", format_args!("{text}"));
     let line = format!("rdgram: {}\n", text.replace('\n', " "));
     // A closed stderr is the user's choice; there is nobody left to tell.
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    let _ = unlocked_stderr().write_all(line.as_bytes());
+}
+
+/// The warnings given; `None` when they are locked for good, in a process that was forked while a thread of its parent warned.
+fn warned() -> Option<MutexGuard<'static, BTreeSet<String>>> {
+    const TRIES: u32 = 10_000;
+    (0..TRIES).find_map(|_| match WARNED.try_lock() {
+        Ok(warned) => Some(warned),
+        Err(TryLockError::Poisoned(warned)) => Some(warned.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            std::thread::yield_now();
+            None
+        }
+    })
+}
+
+/// The descriptor itself, without the standard library's lock, which a forked child may find locked for ever.
+pub(crate) fn unlocked_stderr() -> ManuallyDrop<std::fs::File> {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: never closed; where the application closed it, writing fails or goes where it opened another.
+    ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(libc::STDERR_FILENO) })
 }
 
 #[cfg(test)]
@@ -237,7 +258,7 @@ mod tests {
     fn a_warning_is_given_once_per_key() {
         warn_once("test key", "a test's warning");
         warn_once("test key", "a test's warning");
-        let warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let warned = warned().expect("nobody keeps it");
         assert_eq!(warned.iter().filter(|key| key.as_str() == "test key").count(), 1);
     }
 
@@ -247,7 +268,7 @@ mod tests {
             warn_few("test cause ", 3, key, "a test's warning about one of many");
         }
         warn_once("test key of another cause", "a test's warning");
-        let warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let warned = warned().expect("nobody keeps it");
         let given: Vec<_> = warned.iter().filter(|key| key.starts_with("test cause ")).collect();
         assert_eq!(given, ["test cause one", "test cause three", "test cause two"]);
         assert!(warned.contains("test key of another cause"));

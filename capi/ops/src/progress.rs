@@ -6,6 +6,7 @@
 //! application that makes progress itself, since two who share the work only wait for each other. Must never hold the lock while it sleeps, nor run in a
 //! forked child, nor take a signal.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
@@ -73,7 +74,7 @@ pub(crate) fn start<S: Serialize>(shared: &Arc<Shared<S>>) -> Result {
 
 /// Starts the thread of a domain whose application makes its own progress. It is left to itself where that is not possible.
 pub(crate) fn stand_in<S: Serialize>(shared: &Arc<Shared<S>>) {
-    if shared.turns().is_some() && !membarrier::is_available() {
+    if shared.turns().is_some() && !membarrier::barrier() {
         return;
     }
     // Where the system has no thread or descriptor left, the application is left to itself.
@@ -100,6 +101,7 @@ fn start_with<S: Serialize>(shared: &Arc<Shared<S>>, away: Duration, work: fn(&m
         armed: false,
         glimpses: 0,
         refusals: 0,
+        back: Arc::default(),
     };
     let thread = Thread::spawn("rdgram-progress", move || attendance.run()).map_err(|error| {
         log::warn_once(
@@ -160,6 +162,8 @@ struct Attendance<S: Serialize> {
     glimpses: u32,
     /// Looks in a row that found the lock taken.
     refusals: u32,
+    /// The application is back from an absence: the count of its progress calls then, else 0.
+    back: Arc<AtomicU64>,
 }
 
 /// What one look decided.
@@ -210,6 +214,15 @@ impl<S: Serialize> Attendance<S> {
     /// woke this thread.
     fn look(&mut self, woken: bool) -> Result<Step> {
         let came = self.application_came();
+        // It has disarmed this thread, so nothing has to be asked of the domain: threads of many processes may be told at once, and barriers take their turns.
+        let back = self.back.swap(0, Ordering::Acquire);
+        if back != 0 {
+            self.seen = back;
+            self.armed = false;
+            self.set.clear();
+            // As below.
+            return Ok(if self.stop.is_set() { Step::Again } else { Step::Away });
+        }
         if came && !self.armed && self.glimpses < GLIMPSES_MAX {
             self.glimpses += 1;
             return Ok(Step::Away);
@@ -219,7 +232,7 @@ impl<S: Serialize> Attendance<S> {
         // Without a lock that counts only the calls tell.
         let may_have_called = came || self.shared.turns().is_none();
         let (key, set, stop, work) = (self.key, &self.set, &self.stop, self.work);
-        let (seen, armed) = (&mut self.seen, &mut self.armed);
+        let (seen, armed, back) = (&mut self.seen, &mut self.armed, &self.back);
         let look = |state: &mut State| {
             set.clear();
             // This may have cleared the very wake-up that came with it.
@@ -230,6 +243,7 @@ impl<S: Serialize> Attendance<S> {
             // A thread that is blocked in a call was woken too.
             if (calls != *seen && may_have_called) || (woken && state.waits.any_thread()) {
                 state.disarm(key);
+                state.stand_in = None;
                 *armed = false;
                 return Ok(Step::Away);
             }
@@ -238,7 +252,7 @@ impl<S: Serialize> Attendance<S> {
             if !state.arm(key, clock::now()) {
                 return Ok(Step::Again);
             }
-            state.stand_in = stands_in.then_some(key);
+            state.stand_in = stands_in.then(|| (key, Arc::clone(back)));
             Ok(Step::Block)
         };
         if self.shared.turns().is_some() {
@@ -317,6 +331,7 @@ mod tests {
             armed: false,
             glimpses: 0,
             refusals: 0,
+            back: Arc::default(),
         };
         assert_eq!(attendance.look(false), Ok(Step::Block), "nobody else does");
         let call = || {
@@ -370,6 +385,7 @@ mod tests {
             armed: false,
             glimpses: 0,
             refusals: 0,
+            back: Arc::default(),
         };
         let progress = || {
             let made = shared.with(|state| {

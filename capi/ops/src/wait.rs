@@ -11,6 +11,7 @@
 //! a panic shuts the domain while threads are blocked: all are woken ([`Waits::wake_all`]).
 //! Must never block with the lock held, and never read a queue itself.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
@@ -304,8 +305,9 @@ impl State {
 
     /// The application makes progress again: the thread that stood in for it has to look after that.
     #[cold]
-    pub(crate) fn dismiss(&mut self, key: WaitKey) {
+    pub(crate) fn dismiss(&mut self, key: WaitKey, back: &AtomicU64) {
         self.disarm(key);
+        back.store(self.calls(), Ordering::Release);
         if let Some(waiter) = self.waits.waiter(key) {
             waiter.waker.wake();
         }

@@ -96,33 +96,46 @@ fn room<T>(slice: &mut [T]) -> *mut c_void {
 const WRITTEN: u64 = sys::FI_RMA | sys::FI_WRITE;
 const READ: u64 = sys::FI_RMA | sys::FI_READ;
 
+/// Where the calls with lists write to and read from: two places of the region, 40 bytes in all.
+const PLACES: [(usize, usize); 2] = [(2, 30), (50, 10)];
+
+fn places() -> [sys::fi_rma_iov; 2] {
+    PLACES.map(|(addr, len)| sys::fi_rma_iov { addr: addr as u64, len, key: KEY })
+}
+
+fn piece(part: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() }
+}
+
+/// For `fi_writemsg` and `fi_readmsg`; operation 6, with data 77.
+fn rma_msg(local: &[libc::iovec; 2], remote: &[sys::fi_rma_iov; 2], to: sys::fi_addr_t) -> sys::fi_msg_rma {
+    sys::fi_msg_rma {
+        msg_iov: local.as_ptr(),
+        desc: null_mut(),
+        iov_count: 2,
+        addr: to,
+        rma_iov: remote.as_ptr(),
+        rma_iov_count: 2,
+        context: context(6),
+        data: 77,
+    }
+}
+
 #[test]
-fn every_call_of_rma_works() {
+fn every_call_that_writes_works() {
     with_pair(|pair| {
         let (a, to) = (ep(pair.a), pair.b.address);
         let mut memory = vec![0_u8; 64];
         let region = pair.region(&mut memory, BOTH, KEY);
         let bytes = pattern(40, 3);
         let (head, tail) = bytes.split_at(7);
-        let out = [head, tail]
-            .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-        let remote = [(2, 30), (50, 10)].map(|(addr, len)| sys::fi_rma_iov { addr, len, key: KEY });
-        let msg = |iov: &[libc::iovec; 2]| sys::fi_msg_rma {
-            msg_iov: iov.as_ptr(),
-            desc: null_mut(),
-            iov_count: 2,
-            addr: to,
-            rma_iov: remote.as_ptr(),
-            rma_iov_count: 2,
-            context: context(6),
-            data: 77,
-        };
+        let (out, remote) = ([head, tail].map(piece), places());
+        let msg = rma_msg(&out, &remote, to);
         let check = |at: &[(usize, usize)]| {
-            let seen: Vec<u8> =
-                at.iter().flat_map(|(from, length)| memory[*from..from + length].to_vec()).collect();
-            assert_eq!(seen, bytes);
-            let zero: usize = memory.iter().filter(|byte| **byte != 0).count();
-            assert!(zero <= 40, "bytes outside of the target changed");
+            let parts = at.iter().flat_map(|&(from, length)| memory[from..][..length].to_vec());
+            assert_eq!(parts.collect::<Vec<u8>>(), bytes);
+            let written = memory.iter().filter(|byte| **byte != 0).count();
+            assert!(written <= 40, "bytes outside of the target changed");
             unsafe { memory.as_ptr().cast_mut().write_bytes(0, 64) };
         };
         let told = |data: Option<u64>| {
@@ -131,7 +144,6 @@ fn every_call_of_rma_works() {
             assert_eq!((entry.flags, Some(entry.data), entry.op_context), (flags, data, null_mut()));
             assert_eq!((entry.len, source), (40, u64::MAX), "without FI_SOURCE nobody is named");
         };
-
         assert_eq!(call!(a, rma.write(start(&bytes), 40, null_mut(), to, 24, KEY, context(1))), 0);
         pair.done(1, WRITTEN);
         check(&[(24, 40)]);
@@ -148,26 +160,35 @@ fn every_call_of_rma_works() {
         assert_eq!(call!(a, rma.inject(start(&bytes), 40, to, 3, KEY)), 0);
         pair.until("an injected write arrives", || memory[42] == bytes[39]);
         check(&[(3, 40)]);
-        assert_eq!(call!(a, rma.writemsg(&msg(&out), sys::FI_DELIVERY_COMPLETE)), 0);
+        assert_eq!(call!(a, rma.writemsg(&msg, sys::FI_DELIVERY_COMPLETE)), 0);
         pair.done(6, WRITTEN);
-        check(&[(2, 30), (50, 10)]);
-        assert_eq!(call!(a, rma.writemsg(&msg(&out), sys::FI_REMOTE_CQ_DATA)), 0);
+        check(&PLACES);
+        assert_eq!(call!(a, rma.writemsg(&msg, sys::FI_REMOTE_CQ_DATA)), 0);
         told(Some(77));
         pair.done(6, WRITTEN);
+        check(&PLACES);
+        assert_eq!(common::close(region), 0);
+    });
+}
 
+#[test]
+fn every_call_that_reads_works() {
+    with_pair(|pair| {
+        let (a, to) = (ep(pair.a), pair.b.address);
+        let mut memory = pattern(64, 5);
+        let region = pair.region(&mut memory, BOTH, KEY);
         let mut back = vec![0_u8; 40];
-        let (left, right) = back.split_at_mut(11);
-        let into =
-            [left, right].map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
-        assert_eq!(call!(a, rma.readmsg(&msg(&into), 0)), 0);
+        let (left, right) = back.split_at(11);
+        let (into, remote) = ([left, right].map(piece), places());
+        assert_eq!(call!(a, rma.readmsg(&rma_msg(&into, &remote, to), 0)), 0);
         pair.done(6, READ);
-        assert_eq!(back, bytes);
+        assert_eq!(back, [&memory[2..32], &memory[50..60]].concat());
         assert_eq!(call!(a, rma.readv(into.as_ptr(), null_mut(), 2, to, 24, KEY, context(7))), 0);
         pair.done(7, READ);
         assert_eq!(back, memory[24..]);
-        assert_eq!(call!(a, rma.read(room(&mut back), 40, null_mut(), to, 2, KEY, context(8))), 0);
+        assert_eq!(call!(a, rma.read(room(&mut back), 40, null_mut(), to, 3, KEY, context(8))), 0);
         pair.done(8, READ);
-        assert_eq!(back, memory[2..42]);
+        assert_eq!(back, memory[3..43]);
         assert_eq!(common::close(region), 0);
     });
 }

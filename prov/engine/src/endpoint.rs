@@ -25,6 +25,7 @@ use crate::notices::Notices;
 use crate::peer::{Names, PEERS_MAX, Peer, context_id};
 use crate::pool::Pool;
 use crate::slab::{Key, Slab};
+use crate::transmit::Owner;
 use crate::types::*;
 use crate::watch::Watch;
 
@@ -124,8 +125,8 @@ pub(crate) struct Core {
     /// For a list of slices that is needed for one call.
     pub(crate) slices: Vec<mem::UserSlice>,
     pub(crate) batch: TxBatch,
-    /// Peer and PSN of each datagram of the batch; the PSN only for those that the transport retransmits.
-    pub(crate) batch_owners: Vec<(PeerId, Option<Psn>)>,
+    /// Of each datagram of the batch.
+    pub(crate) batch_owners: Vec<Owner>,
     /// The datapath took no more: try again at the next progress call.
     pub(crate) blocked: bool,
     #[cfg(feature = "trace")]

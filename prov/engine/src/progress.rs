@@ -9,8 +9,8 @@ use crate::plan::Scattered;
 
 /// Batches received in one progress call before others have their turn.
 const RX_BATCHES_MAX: usize = 4;
-/// What a datagram takes of the socket's receive buffer at least, with what the kernel keeps beside it.
-const DATAGRAM_LEAST: usize = 256;
+/// What a datagram takes of the socket's receive buffer at least, with what the kernel keeps beside it: a small one of a train, of which only the first has that.
+const DATAGRAM_LEAST: usize = 64;
 
 impl<D: Datapath> Endpoint<D> {
     /// One round. True when anything happened.
@@ -65,11 +65,19 @@ impl<D: Datapath> Endpoint<D> {
         self.core.give_notices(shared);
         self.core.progress_grants(now);
         let datagrams = self.core.stats.tx_datagrams;
+        let idle = received == 0 && drained;
+        let mut acknowledged = false;
+        if self.core.blocked {
+            // What there is to send fills the socket each time: acknowledgements would never have their turn after it.
+            self.core.blocked = false;
+            acknowledged = self.core.acknowledge(&mut self.datapath, at, idle, shared);
+            self.core.blocked = true;
+        }
         let sent = self.core.transmit(&mut self.datapath, at, shared);
         if !self.core.batch.is_empty() {
             self.core.flush_batch(&mut self.datapath, at, shared);
         }
-        let acknowledged = self.core.acknowledge(&mut self.datapath, at, received == 0 && drained, shared);
+        acknowledged |= self.core.acknowledge(&mut self.datapath, at, idle, shared);
         if !spared {
             let busy = received > 0 || self.core.stats.tx_datagrams != datagrams;
             self.core.neighbours.note_socket(now, busy);
@@ -118,10 +126,10 @@ impl<D: Datapath> Endpoint<D> {
         let acks = !core.acking.is_empty() && !core.blocked;
         let work = acks || core.may_send() || !core.neighbours.sleep();
         let limit = core.neighbours.sleep_limit(core.watch.is_awake());
-        let next_timeout = match (core.next_timeout, limit) {
-            (timeout, None) => timeout,
-            (timeout, Some(limit)) => Some(timeout.map_or(now + limit, |timeout| timeout.min(now + limit))),
-        };
+        // What one thread posts while another one sleeps is watched too.
+        let walk = core.watch.due_from(now);
+        let next_timeout =
+            [core.next_timeout, walk, limit.map(|limit| now + limit)].into_iter().flatten().min();
         match next_timeout {
             _ if work => Sleep::Not,
             Some(timeout) if timeout <= now => Sleep::Not,

@@ -203,6 +203,12 @@ impl Core {
         Ok(key)
     }
 
+    /// A payload of more pieces than an operation may have, or longer than what may be injected.
+    #[inline]
+    pub(crate) fn refuses(&self, slices: &[UserSlice], length: usize, flags: OpFlags) -> bool {
+        slices.len() > IOV_LIMIT || (flags.contains(OpFlags::INJECT) && length > self.config.inject_max)
+    }
+
     /// An operation's entry, with its payload lent or, for injection, copied. The rest of it is blank.
     pub(crate) fn take_tx(
         &mut self,
@@ -213,7 +219,7 @@ impl Core {
     ) -> Result<Key, SubmitError> {
         let length = mem::total(slices);
         let inject = flags.contains(OpFlags::INJECT);
-        if slices.len() > IOV_LIMIT || (inject && length > self.config.inject_max) {
+        if self.refuses(slices, length, flags) {
             return Err(SubmitError::TooLong);
         }
         self.check_memory()?;

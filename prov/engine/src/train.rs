@@ -10,7 +10,7 @@ use crate::entries::{Token, TxEntry, TxStage};
 use crate::matching::PeerId;
 use crate::mem;
 use crate::slab::Key;
-use crate::transmit::{TURN, datagram_length};
+use crate::transmit::{Owner, TURN, datagram_length};
 
 impl Token {
     /// The packet of the same operation and length at `offset`; `None` when one packet of this kind does not follow another.
@@ -77,7 +77,7 @@ impl Core {
                 },
                 |arena| mem::parts(&tx.slices, offset, length, |part| arena.push(part)),
             );
-            self.batch_owners.push((peer, Some(llp.psn)));
+            self.batch_owners.push(Owner::Transport(peer, llp.psn));
             self.stats.tx_datagrams += 1;
             self.stats.tx_bytes += u64::from(bytes);
             tx.sent += u64::from(step);

@@ -33,6 +33,28 @@ enum Fill {
     Full,
 }
 
+/// Who cares when a datagram of a batch is not taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner {
+    /// The transport: it sends the packet again.
+    Transport(PeerId, Psn),
+    /// The peer, who is owed it: an acknowledgement, and of a probe also its number.
+    Answer(PeerId, Option<u32>),
+    /// The peer's context, but it is said only once: a probe, a farewell.
+    Once(PeerId),
+    /// An answer to somebody who has no context.
+    Nobody,
+}
+
+impl Owner {
+    fn peer(self) -> Option<PeerId> {
+        match self {
+            Self::Transport(peer, _) | Self::Answer(peer, _) | Self::Once(peer) => Some(peer),
+            Self::Nobody => None,
+        }
+    }
+}
+
 impl Core {
     /// Sends what the peers on the ready list have, until nothing more may be sent or the datapath blocks. True when a datagram was sent.
     pub(crate) fn transmit<D: Datapath>(
@@ -42,7 +64,10 @@ impl Core {
         shared: &mut Shared,
     ) -> bool {
         let mut sent = false;
-        self.blocked = false;
+        if core::mem::take(&mut self.blocked) {
+            // What goes now fills the socket again: those that sleep come first.
+            self.ring_all(datapath, at, shared);
+        }
         self.settle_fresh(datapath);
         while !self.ready.is_empty() && !self.blocked {
             self.fill_batch(at);
@@ -53,11 +78,15 @@ impl Core {
             sent = true;
             self.flush_batch(datapath, at, shared);
         }
+        self.ring_all(datapath, at, shared);
+        sent
+    }
+
+    fn ring_all<D: Datapath>(&mut self, datapath: &mut D, at: Moment, shared: &mut Shared) {
         while self.has_rings() && !self.blocked {
             self.ring(at);
             self.flush_batch(datapath, at, shared);
         }
-        sent
     }
 
     /// Fills the batch from the ready peers, in turns.
@@ -335,7 +364,7 @@ impl Core {
         self.stats.tx_acks += 1;
         self.push(
             peer,
-            None,
+            Owner::Answer(peer, None),
             Outgoing { llp, syn, body: &body[..length], padding: 0, fragment: false },
             Source::Nothing,
         );
@@ -346,7 +375,11 @@ impl Core {
         let syn = self.syn_for(peer, &llp);
         let padding = usize::from(size).saturating_sub(prefix(syn.is_some()));
         let padding = datagram_length(padding);
-        self.push(peer, None, Outgoing { llp, syn, body: &[], padding, fragment: false }, Source::Nothing);
+        let owner = match llp.kind {
+            Kind::ProbeAck => Owner::Answer(peer, Some(llp.psn.0)),
+            _ => Owner::Once(peer),
+        };
+        self.push(peer, owner, Outgoing { llp, syn, body: &[], padding, fragment: false }, Source::Nothing);
     }
 
     /// Pushes a reset to an address that no context may exist for.
@@ -356,7 +389,7 @@ impl Core {
         let llp = Llp::new(Kind::Reset);
         let outgoing = Outgoing { llp, syn: None, body: &body[..length], padding: 0, fragment: false };
         self.batch.push(|packet| outgoing.write(packet, destination, Payload::NONE, true, false), |_| ());
-        self.batch_owners.push((PeerId(u32::MAX), None));
+        self.batch_owners.push(Owner::Nobody);
     }
 
     /// Pushes the packet that `token` stands for.
@@ -365,14 +398,14 @@ impl Core {
         if let Token::Bundle { bundle } = token {
             let llp = Llp { kind: Kind::Bundle, ..llp };
             let outgoing = Outgoing { llp, syn, body: &[], padding: 0, fragment };
-            return self.push(peer, Some(psn), outgoing, Source::Bundle(bundle));
+            return self.push(peer, Owner::Transport(peer, psn), outgoing, Source::Bundle(bundle));
         }
         let mut body = [0; Segment::HEADER_MAX];
         let (segment, tx, offset, length) = packet::describe(&self.txs, token);
         let written = segment.encode(&mut body);
         let outgoing = Outgoing { llp, syn, body: &body[..written], padding: 0, fragment };
         let source = tx.map_or(Source::Nothing, |tx| Source::Operation { tx, offset, length });
-        self.push(peer, Some(psn), outgoing, source);
+        self.push(peer, Owner::Transport(peer, psn), outgoing, source);
     }
 
     fn syn_for(&self, peer: PeerId, llp: &Llp) -> Option<Syn> {
@@ -380,7 +413,7 @@ impl Core {
         llp.flags.contains(Flags::SYN).then(|| context.syn())
     }
 
-    fn push(&mut self, peer: PeerId, psn: Option<Psn>, outgoing: Outgoing<'_>, source: Source) {
+    fn push(&mut self, peer: PeerId, owner: Owner, outgoing: Outgoing<'_>, source: Source) {
         let destination = self.peer(peer).destination();
         let (payload, full) = match source {
             Source::Nothing => (Payload::NONE, false),
@@ -403,7 +436,7 @@ impl Core {
         );
         self.stats.tx_datagrams += 1;
         self.stats.tx_bytes += bytes as u64;
-        self.batch_owners.push((peer, psn));
+        self.batch_owners.push(owner);
     }
 
     /// Gives the batch to the datapath and tells the transport what was not taken.
@@ -413,29 +446,47 @@ impl Core {
         let mut refused = outcome.taken.min(count)..count;
         let culprit = self.batch_owners.get(refused.start).copied();
         match (outcome.stopped, culprit) {
-            // A probe that does not even leave the host is a probe lost.
-            (Some(TxStop::TooBig(_)), Some((_, None))) => refused.start += 1,
-            (Some(TxStop::TooBig(mtu)), Some((peer, Some(_)))) => {
-                if let Some(context) = self.context_mut(peer) {
+            (Some(TxStop::TooBig(mtu)), Some(Owner::Transport(peer, psn))) => {
+                let whole = !self.batch.packets()[refused.start].fragment;
+                let in_fragments = self.context_mut(peer).is_some_and(|context| {
                     context.on_too_big(at, mtu);
-                }
+                    context.goes_in_fragments(psn)
+                });
+                // One that would go as it went is as good as lost, or it would be tried for ever.
+                refused.start += usize::from(!(whole && in_fragments));
             }
-            (Some(TxStop::Unreachable(_)), Some((peer, _))) => {
+            // A probe that does not even leave the host is a probe lost.
+            (Some(TxStop::TooBig(_)), Some(_)) => refused.start += 1,
+            (Some(TxStop::Unreachable(_)), Some(owner)) => {
                 // As good as lost: the transport sends it again while it believes in the peer.
                 refused.start += 1;
-                if let Some(context) = self.context_mut(peer) {
+                let peer = owner.peer();
+                if let Some((peer, context)) = peer.and_then(|peer| Some((peer, self.context_mut(peer)?))) {
                     context.on_unreachable(at, true);
+                    self.drain_events(peer, shared);
                 }
-                self.drain_events(peer, shared);
             }
             (Some(TxStop::Blocked), _) => self.blocked = true,
             _ => {}
         }
         for index in refused {
-            let (peer, psn) = self.batch_owners[index];
-            if let (Some(psn), Some(context)) = (psn, self.context_mut(peer)) {
-                context.unsent(psn);
-                self.make_ready(peer);
+            let owner = self.batch_owners[index];
+            let Some((peer, context)) = owner.peer().and_then(|peer| Some((peer, self.context_mut(peer)?)))
+            else {
+                continue;
+            };
+            match owner {
+                Owner::Transport(_, psn) => {
+                    context.unsent(psn);
+                    self.make_ready(peer);
+                }
+                // It may also be what wakes a neighbour.
+                Owner::Answer(_, probe) => {
+                    context.unsent_answer(probe);
+                    self.note_context(peer);
+                    self.make_ready(peer);
+                }
+                Owner::Once(_) | Owner::Nobody => {}
             }
         }
         self.batch.clear();

@@ -49,6 +49,11 @@ impl Watch {
         self.begun || self.due.is_some()
     }
 
+    /// When the next walk is due, at the latest, if there is no progress meanwhile that plans it.
+    pub(crate) fn due_from(&self, now: Instant) -> Option<Instant> {
+        self.due.or_else(|| self.begun.then(|| now + EVERY))
+    }
+
     /// Plans a walk when there is something new to look for. Some when none was planned before.
     #[inline]
     pub(crate) fn arm(&mut self, now: Instant) -> Option<Instant> {

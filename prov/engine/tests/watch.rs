@@ -99,6 +99,18 @@ fn a_killed_process_is_noticed_however_much_comes_meanwhile() {
     assert_fails(&mut a, 2);
 }
 
+/// One thread sleeps, another one posts: nothing is sent, so only the walk over those that are awaited will ever ask.
+#[test]
+fn a_receive_posted_while_another_thread_sleeps_is_watched() {
+    let (mut a, mut b, to_b, _) = two();
+    pass(3, &mut [&mut a, &mut b]);
+    let now = a.domain.ep_datapath(a.ep).now();
+    assert_eq!(a.domain.sleep(now), Sleep::Forever);
+    let mut buffer = [0; 4];
+    a.recv(to_b, &mut buffer, None, 1);
+    assert!(matches!(a.domain.sleep(now), Sleep::For(time) if time.as_secs() <= 1));
+}
+
 #[test]
 fn a_receive_directed_at_a_killed_process_fails() {
     let (mut a, b, to_b, _) = two();

@@ -323,7 +323,43 @@ impl LocalRoute for HostLocal {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+
+    /// Two endpoints that have met, and the second one's number at the first. Their ports stay taken as long as the sockets live.
+    fn met(dma: Dma) -> ([HostLocal; 2], Neighbour, [UdpSocket; 2]) {
+        let sockets = [1, 2].map(|_| UdpSocket::bind("127.0.0.1:0").expect("binds"));
+        let names = [0, 1].map(|number: usize| sockets[number].local_addr().expect("is bound"));
+        let mut routes = [0, 1].map(|number: usize| {
+            HostLocal::open(names[number], number as u64 + 1, dma, |_, text| panic!("{text}")).expect("opens")
+        });
+        let number = routes[0].meet(names[1], 2).expect("of this host");
+        routes[1].meet(names[0], 1).expect("of this host");
+        let mut up = [false; 2];
+        for _ in 0..10 {
+            for (route, up) in routes.iter_mut().zip(&mut up) {
+                route.take(1, &mut |_| panic!("nothing was put"));
+                *up |= matches!(route.poll(), Some(LocalEvent::Up(_)));
+            }
+        }
+        assert_eq!(up, [true; 2]);
+        (routes, number, sockets)
+    }
+
+    #[test]
+    fn a_message_alone_is_put_up_to_what_was_measured_of_its_neighbour() {
+        let ([mut route, _other], neighbour, _sockets) = met(Dma::Auto);
+        assert!(route.local.can_pull(theirs(neighbour)), "one process may read its own memory");
+        assert!(PULL_FROM.contains(&route.eager_max(neighbour, false)));
+        for limit in [6000, 9000] {
+            route.pull_from[usize::from(neighbour.0)] = limit;
+            assert_eq!(route.eager_max(neighbour, false), limit);
+            assert_eq!(route.eager_max(neighbour, true), PULL_STREAM_FROM, "others are under way");
+        }
+        let ([route, _other], neighbour, _sockets) = met(Dma::Memcpy);
+        assert_eq!(route.eager_max(neighbour, false), usize::MAX, "nothing can be pulled");
+    }
 
     #[test]
     fn the_dearer_a_pull_the_longer_the_messages_that_are_put() {

@@ -26,6 +26,8 @@ pub(crate) struct Buffers {
     used: VecDeque<u16>,
     /// Of each buffer, the state that its present use began with, and the number of the neighbour it was filled for.
     uses: Vec<(u32, u16)>,
+    /// How many each neighbour has, as far as is known: what it freed may not have been looked at.
+    held: Vec<u16>,
 }
 
 impl Buffers {
@@ -35,19 +37,24 @@ impl Buffers {
         if count % 64 != 0 {
             free.push((1 << (count % 64)) - 1);
         }
-        Self { free, used: VecDeque::with_capacity(count), uses: vec![(0, 0); count] }
+        Self { free, used: VecDeque::with_capacity(count), uses: vec![(0, 0); count], held: Vec::new() }
     }
 
-    /// A free buffer to fill for `neighbour`. The lowest, so that few buffers stay in the cache when few are needed.
+    /// A free buffer to fill for `neighbour`. The lowest, so that few buffers stay in the cache when few are needed. `None` also when it has as many as are
+    /// free: one that reads nothing (it is stopped, it computes) leaves some to others.
     pub(crate) fn take(&mut self, segment: &Segment, neighbour: u16) -> Option<Lent> {
         // The oldest was read first, most likely: one look frees what a steady stream needs.
         if self.used.front().is_some_and(|&oldest| self.is_freed(segment, oldest)) {
             self.used.pop_front().into_iter().for_each(|index| self.set_free(index));
         }
-        let index = self.take_lowest().or_else(|| {
+        if !self.has_one_for(neighbour) {
             self.sweep(|buffers, index| buffers.is_freed(segment, index));
-            self.take_lowest()
-        })?;
+            if !self.has_one_for(neighbour) {
+                return None;
+            }
+        }
+        let index = self.take_lowest()?;
+        self.held[usize::from(neighbour)] += 1;
         let (word, holder) = &mut self.uses[index as usize];
         *word = (*word & !USED).wrapping_add(2) | USED;
         *holder = neighbour;
@@ -93,7 +100,19 @@ impl Buffers {
         segment.buffer_state(index).load(Ordering::Acquire) != self.uses[index as usize].0
     }
 
+    /// Whether there are more free ones than the neighbour has.
+    #[inline]
+    fn has_one_for(&mut self, neighbour: u16) -> bool {
+        let neighbour = usize::from(neighbour);
+        if self.held.len() <= neighbour {
+            self.held.resize(neighbour + 1, 0);
+        }
+        let free: u32 = self.free.iter().map(|bits| bits.count_ones()).sum();
+        u32::from(self.held[neighbour]) < free
+    }
+
     fn set_free(&mut self, index: u16) {
+        self.held[usize::from(self.uses[index as usize].1)] -= 1;
         self.free[index as usize / 64] |= 1 << (index % 64);
     }
 
@@ -162,15 +181,26 @@ mod tests {
     fn the_lowest_free_buffer_is_taken_and_freed_ones_return() {
         let segment = segment(3);
         let mut buffers = Buffers::new(3);
-        let lent: Vec<_> = (0..3).map(|_| buffers.take(&segment, 5).expect("free")).collect();
+        let lent: Vec<_> = (5..8).map(|to| buffers.take(&segment, to).expect("free")).collect();
         assert_eq!(lent.iter().map(|lent| lent.index).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(buffers.take(&segment, 5), None);
         // Freed out of order: the sweep finds it.
         loan(&segment, lent[1]).expect("lent").end();
-        assert_eq!(buffers.take(&segment, 5).expect("freed").index, 1);
+        assert_eq!(buffers.take(&segment, 6).expect("freed").index, 1);
         loan(&segment, lent[0]).expect("lent").end();
         assert_eq!(buffers.take(&segment, 5).expect("freed").index, 0);
         assert_eq!(buffers.take(&segment, 5), None);
+    }
+
+    #[test]
+    fn who_reads_nothing_leaves_some_to_others() {
+        let segment = segment(64);
+        let mut buffers = Buffers::new(64);
+        let mut taken = |to| core::iter::from_fn(|| buffers.take(&segment, to)).collect::<Vec<_>>();
+        let first = taken(1);
+        assert_eq!([first.len(), taken(2).len(), taken(3).len()], [32, 16, 8]);
+        first.iter().for_each(|lent| loan(&segment, *lent).expect("lent").end());
+        assert_eq!([taken(2).len(), taken(1).len()], [12, 14], "of 40");
     }
 
     #[test]
@@ -197,7 +227,7 @@ mod tests {
         let segment = segment(70);
         let mut buffers = Buffers::new(70);
         for expected in 0..70 {
-            assert_eq!(buffers.take(&segment, 1).expect("free").index, expected);
+            assert_eq!(buffers.take(&segment, expected).expect("free").index, expected);
         }
         assert_eq!(buffers.take(&segment, 1), None);
         let mut buffers = Buffers::new(70);

@@ -28,10 +28,14 @@ pub(crate) fn light_barrier() {
 /// Waits a little: `spins` times with the processor, then without.
 #[cfg(not(loom))]
 pub(crate) fn pause(looks: u32, spins: u32) {
+    /// From then on it sleeps: a real-time thread that yields lets none of lower priority run, which may be the one that it waits for.
+    const YIELDS: u32 = 1_000;
     if looks < spins {
         core::hint::spin_loop();
-    } else {
+    } else if looks < spins + YIELDS {
         std::thread::yield_now();
+    } else {
+        std::thread::park_timeout(core::time::Duration::from_micros(50));
     }
 }
 

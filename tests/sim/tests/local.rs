@@ -582,6 +582,27 @@ fn a_sleeper_is_rung() {
     assert_eq!(host.process_mut(1).domain.sleep(now), Sleep::Not);
 }
 
+/// The message is in the sleeper's queue, and its send has ended: nobody repeats it, so nobody but whoever put it can wake the sleeper.
+#[test]
+fn a_sleeper_is_rung_although_the_socket_was_full() {
+    const TRIALS: u64 = 8;
+    let mut host = Host::met(2, sharing());
+    for trial in 1..=TRIALS {
+        host.receive(1, FiAddr::UNSPEC, trial, 8, 1);
+        let now = Instant::from_nanos(host.now());
+        assert_ne!(host.process_mut(1).domain.sleep(now), Sleep::Not);
+        host.net.borrow_mut().faults.blocked = 1_000_000;
+        host.send(0, 1, trial, 8);
+        host.net.borrow_mut().faults.blocked = 0;
+        host.process_mut(0).domain.progress();
+        let arrival = host.net.borrow().next_arrival().expect("it is on its way");
+        let mut rung = false;
+        host.net.borrow_mut().advance(arrival, |at, _| rung |= at == address(1));
+        assert!(rung, "trial {trial}");
+        host.work();
+    }
+}
+
 #[test]
 fn an_endpoint_that_closes_forbids_pulls_and_its_announced_messages_end() {
     let mut host = Host::met(2, sharing());

@@ -72,7 +72,12 @@ impl Core {
         };
         let answer = arrival.kind & kind::ANSWER != 0;
         let understood = match arrival.kind & !kind::ANSWER {
-            kind::SEGMENT => self.on_segment_item(peer, answer, arrival, shared),
+            kind::SEGMENT => {
+                let understood = self.on_segment_item(peer, answer, arrival, shared);
+                // A refusal may confirm what was acknowledged by datagram.
+                self.drain_events(peer, shared);
+                understood
+            }
             kind::ANNOUNCEMENT => self.on_announcement(peer, arrival, shared),
             _ => self.on_message_item(peer, arrival, shared),
         };

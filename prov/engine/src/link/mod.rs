@@ -38,6 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const LOOK_ALONE: Duration = Duration::from_millis(100);
 /// Longest sleep while something is awaited of anybody and neighbours may end.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// The same while nothing is: should the datagram that wakes a sleeper get lost, its neighbours wait no longer than this.
+const SLEEP_IDLE: Duration = Duration::from_secs(1);
 /// How long a waiter sleeps while a neighbour's queue is full: nobody tells when it has room again.
 const FULL_RETRY: Duration = Duration::from_micros(200);
 /// The socket is looked at no more often than this while only neighbours talk: the bound within which a packet is noticed after a silence.
@@ -234,7 +236,7 @@ impl Neighbours {
         if route.is_meeting() {
             return Some(self.exchange_every);
         }
-        (self.met > 0 && awaited).then_some(SLEEP_MAX)
+        (self.met > 0).then_some(if awaited { SLEEP_MAX } else { SLEEP_IDLE })
     }
 }
 
@@ -341,7 +343,11 @@ impl Core {
             // That it closed says more than that it is gone, or that nobody is bound to its port.
             Some((_, known)) if cause == Cause::Closed => *known = cause,
             Some(_) => {}
-            None => self.neighbours.ending.push((peer, cause)),
+            None => {
+                // Of now, not of when some timer came due.
+                self.behind = 0;
+                self.neighbours.ending.push((peer, cause));
+            }
         }
     }
 

@@ -28,8 +28,7 @@ impl Core {
     ) -> bool {
         const SLOW: OpFlags = OpFlags::FENCE.union(OpFlags::MATCH_COMPLETE).union(OpFlags::DELIVERY_COMPLETE);
         let length = mem::total(op.slices);
-        let refused = op.slices.len() > IOV_LIMIT
-            || (op.flags.contains(OpFlags::INJECT) && length > self.config.inject_max);
+        let refused = self.refuses(op.slices, length, op.flags);
         let slow = op.flags.intersects(SLOW) || self.stands_in_line(peer);
         if refused || slow || !self.is_eager_there(peer, to, length as u64) {
             return false;

@@ -35,7 +35,36 @@ pub(crate) struct Net {
     pub(crate) overflowed: bool,
     /// This endpoint's receive calls never come to the end: noise of strangers arrives as fast as it reads.
     pub(crate) flooded: Option<SocketAddr>,
+    /// Nothing can be sent there.
+    pub(crate) no_route: Option<SocketAddr>,
+    /// This endpoint's socket takes so many datagrams more.
+    pub(crate) room: Option<(SocketAddr, usize)>,
+    /// This endpoint's interface takes whole datagrams of so many bytes.
+    pub(crate) limit: Option<(SocketAddr, usize)>,
+    /// Datagrams that were refused.
+    pub(crate) refused: u64,
     random: u64,
+}
+
+/// More refusals than any test's endpoint has reason for: it tries the same again and again.
+const REFUSALS_MAX: u64 = 10_000;
+
+impl Net {
+    /// Why the endpoint at `source` cannot send this datagram now.
+    fn refusal(&mut self, source: SocketAddr, packet: &TxPacket, length: usize) -> Option<TxStop> {
+        if self.no_route == Some(packet.destination) {
+            return Some(TxStop::Unreachable(113));
+        }
+        if self.limit.is_some_and(|(at, most)| at == source && length > most) && !packet.fragment {
+            return Some(TxStop::TooBig(self.limit.and_then(|(_, most)| u16::try_from(most + 28).ok())));
+        }
+        match &mut self.room {
+            Some((at, 0)) if *at == source => return Some(TxStop::Blocked),
+            Some((at, left)) if *at == source => *left -= 1,
+            _ => {}
+        }
+        None
+    }
 }
 
 pub(crate) type SharedNet = Rc<RefCell<Net>>;
@@ -117,9 +146,14 @@ impl Datapath for Path {
     fn transmit(&mut self, batch: &TxBatch) -> Transmitted {
         let mut bytes = Vec::new();
         self.net.borrow_mut().calls += 1;
-        for packet in batch.packets() {
+        for (taken, packet) in batch.packets().iter().enumerate() {
             batch.gather(packet, &mut bytes);
             let mut net = self.net.borrow_mut();
+            if let Some(stop) = net.refusal(self.address, packet, bytes.len()) {
+                net.refused += 1;
+                assert!(net.refused < REFUSALS_MAX, "it tries for ever");
+                return Transmitted { taken, stopped: Some(stop) };
+            }
             net.sent += 1;
             let mut lose = net.lose.take();
             let lost = lose.as_mut().is_some_and(|lose| lose(&packet.destination, &bytes));
@@ -250,6 +284,16 @@ impl Node {
     /// From now on noise arrives here as fast as it is read.
     pub(crate) fn is_flooded(&self) {
         self.net.borrow_mut().flooded = Some(self.address);
+    }
+
+    /// Its socket takes so many datagrams from now on.
+    pub(crate) fn has_room_for(&self, datagrams: usize) {
+        self.net.borrow_mut().room = Some((self.address, datagrams));
+    }
+
+    /// Changes what its network does.
+    pub(crate) fn change_net(&self, change: impl FnOnce(&mut Net)) {
+        change(&mut self.net.borrow_mut());
     }
 
     /// Changes what waits to be received.

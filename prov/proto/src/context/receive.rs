@@ -191,6 +191,12 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
     }
 
+    /// The packet is sent again by fragments: what is known of the path is less than its size.
+    #[must_use]
+    pub fn goes_in_fragments(&self, psn: Psn) -> bool {
+        self.tx.get(psn).is_some_and(|slot| self.mtu.fragments(slot.bytes))
+    }
+
     /// Is this packet the peer's? Joins on its record, and takes its acknowledgement.
     fn admit(&mut self, at: Moment, llp: &Llp, syn: Option<&Syn>) -> Result<(), PeerFault> {
         let begins_again = |peer: Remote| {

@@ -127,6 +127,15 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
     }
 
+    /// The datapath did not take an acknowledgement, or the answer to the probe of this number: it is owed again.
+    pub fn unsent_answer(&mut self, probe: Option<u32>) {
+        match probe {
+            Some(number) => self.probe_to_answer = self.probe_to_answer.or(Some(number)),
+            None => self.body_owed = true,
+        }
+        self.ack_need = AckNeed::Now;
+    }
+
     /// A probe to send, and the size of its datagram with all padding.
     pub fn poll_probe(&mut self, at: Moment) -> Option<(Llp, u16)> {
         self.rto_floor = at.rto_floor;
