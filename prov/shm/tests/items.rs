@@ -76,7 +76,7 @@ fn buffers_run_out_and_come_back() {
     for round in 0..100 {
         assert_eq!(a.put(1, b"", &[round; 800]), Put::Done);
         assert_eq!(a.put(1, b"", &[round; 801]), Put::Done);
-        assert_eq!(a.put(1, b"", &[round; 802]), Put::Full, "half of the buffers");
+        assert_eq!(a.put(1, b"", &[round; 802]), Put::Full, "two buffers");
         assert_eq!(a.put(2, b"", &[round; 8]), Put::Done, "there are slots");
         let lengths: Vec<_> = taken(&mut b.local).into_iter().map(|(_, _, payload)| payload.len()).collect();
         assert_eq!(lengths, [800, 801, 8]);

@@ -9,7 +9,7 @@ use rdgram_shm::{Dma, Event, Item, Local, Neighbour, Options, Payload, Piece, Pu
 
 /// Sizes at which everything is soon full.
 pub fn small() -> Options {
-    Options { slots: 4, buffers: 4, buffer_size: 1024, dma: Dma::Auto }
+    Options { slots: 4, buffers: 2, buffer_size: 1024, dma: Dma::Auto }
 }
 
 /// A name that no other test has. Nobody is bound to it: only the names matter.
