@@ -202,6 +202,9 @@ mod tests {
                     if let Some(mut inside) = count.visit(membarrier) {
                         *inside += 1;
                         visits += 1;
+                    } else {
+                        // Whoever is refused stays away for a while: else the application, which waits for its going, hardly ever finds it gone.
+                        thread::park_timeout(core::time::Duration::from_micros(100));
                     }
                 }
                 visits
