@@ -603,6 +603,17 @@ fn a_sleeper_is_rung_although_the_socket_was_full() {
     }
 }
 
+/// Should that datagram get lost on its way, the sleeper looks by itself.
+#[test]
+fn a_sleeper_with_neighbours_looks_once_a_second() {
+    let mut host = Host::met(2, sharing());
+    host.receive(1, FiAddr::UNSPEC, 1, 8, 1);
+    host.run(Duration::from_secs(5));
+    let now = Instant::from_nanos(host.now());
+    let sleep = host.process_mut(1).domain.sleep(now);
+    assert!(matches!(sleep, Sleep::For(time) if time <= Duration::from_secs(1)), "{sleep:?}");
+}
+
 #[test]
 fn an_endpoint_that_closes_forbids_pulls_and_its_announced_messages_end() {
     let mut host = Host::met(2, sharing());

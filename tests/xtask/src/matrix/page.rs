@@ -45,12 +45,6 @@ fn introduction(records: &BTreeMap<Cell, Record>) -> String {
     });
     let commits: BTreeSet<&str> = run.iter().map(|record| record.commit.as_str()).collect();
     let commits: Vec<&str> = commits.into_iter().collect();
-    let from_page = match run.iter().filter(|record| record.proof.is_empty()).count() {
-        0 => String::new(),
-        cells => format!(
-            " Of {cells} cells only what this page showed is kept (`results.jsonl`): proof, packet counts and which of the commits it was are lost."
-        ),
-    };
     let minutes = run.iter().map(|record| record.seconds).sum::<f64>() / 60.0;
     format!(
         "# The matrix: every MPI, every suite, every place\n\n\
@@ -61,7 +55,7 @@ fn introduction(records: &BTreeMap<Cell, Record>) -> String {
          - `imb`, `imb-rma`, `imb-nbc`, `imb-mt`: all benchmarks of IMB-MPI1, IMB-RMA, IMB-NBC and IMB-MT, {} ranks. {}.\n\
          - `verify`: `mpi-tests/verify`, {} ranks, between hosts two on each: every byte checked.\n\
          - `mpi4py`: the own suite of mpi4py, {} ranks.\n\n\
-         {} of {} cells were run: {passed} passed, {failed} failed, {left_out} left out; {minutes:.0} minutes, commit {}.{from_page}\n",
+         {} of {} cells were run: {passed} passed, {failed} failed, {left_out} left out; {minutes:.0} minutes, commit {}.\n",
         cell::ranks(Choice::Imb),
         imb::describe(&imb::COMPLETE),
         cell::ranks(Choice::Verify),
