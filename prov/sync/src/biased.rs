@@ -9,11 +9,6 @@ use core::sync::atomic::Ordering;
 use crate::Serialize;
 use crate::shim::{AtomicU32, light_barrier, pause};
 
-/// Nobody visits.
-const NONE: u32 = 0;
-/// A visitor is inside, or looks whether it may come in.
-const VISITED: u32 = 1;
-
 /// Looks at a visitor's going before the processor is given away: what a visitor does takes microseconds, but it may have lost its processor.
 const SPINS: u32 = 64;
 
@@ -21,12 +16,13 @@ const SPINS: u32 = 64;
 pub struct Biased {
     /// Counts enters and leaves of the application: odd while it is inside.
     turns: AtomicU32,
-    visitor: AtomicU32,
+    /// Counts the begins and ends of visits: odd while a visitor is inside, or looks whether it may come in.
+    visits: AtomicU32,
 }
 
 impl Default for Biased {
     fn default() -> Self {
-        Self { turns: AtomicU32::new(0), visitor: AtomicU32::new(NONE) }
+        Self { turns: AtomicU32::new(0), visits: AtomicU32::new(0) }
     }
 }
 
@@ -37,14 +33,13 @@ impl fmt::Debug for Biased {
 }
 
 // SAFETY: that the application's calls come one at a time is the promise of whoever made this (the unsafe `Guarded::new`). Of the application and a visitor, the one
-// whose store came later in the order that the barriers make sees the other's, and gives way. What either did inside is seen by the next: the Acquire of `visitor` in `enter` pairs
+// whose store came later in the order that the barriers make sees the other's, and gives way. What either did inside is seen by the next: the Acquire of `visits` in `enter` pairs
 // with the Release in `end_visit`, that of `turns` in `visit` with the Release in `leave`.
 unsafe impl Serialize for Biased {
     #[inline]
     fn enter(&self) {
-        // What was said stays said: a visitor that comes again and again gives way.
-        if !self.come() {
-            self.await_end_of_visit();
+        if let Err(visit) = self.come() {
+            self.await_end_of(visit);
         }
     }
 
@@ -54,7 +49,7 @@ unsafe impl Serialize for Biased {
         if turn % 2 != 0 {
             return false;
         }
-        let alone = self.come();
+        let alone = self.come().is_ok();
         if !alone {
             self.turns.store(turn, Ordering::Release);
         }
@@ -74,27 +69,34 @@ unsafe impl Serialize for Biased {
     }
 
     fn visit(&self, heavy_barrier: impl FnOnce() -> bool) -> bool {
+        let visits = self.visits.load(Ordering::Relaxed);
         // Of several visitors one.
-        if self.visitor.compare_exchange(NONE, VISITED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if visits % 2 != 0
+            || self
+                .visits
+                .compare_exchange(visits, visits.wrapping_add(1), Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+        {
             return false;
         }
         if heavy_barrier() && self.turns.load(Ordering::Acquire) % 2 == 0 {
             return true;
         }
-        // Release again: who reads this store must see what the visit before it did.
-        self.visitor.store(NONE, Ordering::Release);
+        self.end_visit();
         false
     }
 
     fn end_visit(&self) {
-        self.visitor.store(NONE, Ordering::Release);
+        // Nobody else writes it meanwhile. Release also when the visitor was refused: who reads this must see what the visit before it did.
+        let visit = self.visits.load(Ordering::Relaxed);
+        self.visits.store(visit.wrapping_add(1), Ordering::Release);
     }
 }
 
 impl Biased {
-    /// The application comes. False when a visitor is there, or may be.
+    /// The application comes. The number of the visit when a visitor is there, or may be.
     #[inline]
-    fn come(&self) -> bool {
+    fn come(&self) -> Result<(), u32> {
         let turn = self.turns.load(Ordering::Relaxed);
         debug_assert!(
             turn % 2 == 0,
@@ -102,13 +104,15 @@ impl Biased {
         );
         self.turns.store(turn | 1, Ordering::Relaxed);
         light_barrier();
-        self.visitor.load(Ordering::Acquire) == NONE
+        let visits = self.visits.load(Ordering::Acquire);
+        if visits % 2 == 0 { Ok(()) } else { Err(visits) }
     }
 
+    /// Waits for that visit alone: whoever comes after it finds the application inside and goes, so one that tries again and again keeps nobody waiting.
     #[cold]
-    fn await_end_of_visit(&self) {
+    fn await_end_of(&self, visit: u32) {
         let mut looks = 0_u32;
-        while self.visitor.load(Ordering::Acquire) != NONE {
+        while self.visits.load(Ordering::Acquire) == visit {
             pause(looks, SPINS);
             looks = looks.saturating_add(1);
         }
@@ -188,6 +192,21 @@ mod tests {
         assert!(entered.load(Ordering::Relaxed));
     }
 
+    #[test]
+    fn a_visitor_that_comes_again_and_again_keeps_nobody_waiting() {
+        let biased = Biased::default();
+        assert!(biased.visit(fenced));
+        // What `enter` does, in steps: the application comes during the first visit, and looks for its end during the second one.
+        let seen = biased.come().expect_err("a visitor is inside");
+        biased.end_visit();
+        let refused = biased.visit(|| {
+            biased.await_end_of(seen);
+            true
+        });
+        assert!(!refused, "the application is inside");
+        biased.leave();
+    }
+
     /// By the kernel's barrier, as in earnest: exclusion, and what is seen of the other's work.
     #[test]
     fn application_and_visitor_count_right() {
@@ -202,9 +221,6 @@ mod tests {
                     if let Some(mut inside) = count.visit(membarrier) {
                         *inside += 1;
                         visits += 1;
-                    } else {
-                        // Whoever is refused stays away for a while: else the application, which waits for its going, hardly ever finds it gone.
-                        thread::park_timeout(core::time::Duration::from_micros(100));
                     }
                 }
                 visits
