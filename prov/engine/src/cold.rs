@@ -107,7 +107,7 @@ impl Core {
     /// Makes a peer cold, when nothing is under way. False when something is.
     pub(crate) fn freeze(&mut self, peer: PeerId, now: Instant) -> bool {
         let entry = &mut self.peers[peer.0 as usize];
-        if entry.ready || entry.acking || !entry.queues.is_idle() {
+        if entry.ready || entry.acks.is_any() || !entry.queues.is_idle() {
             return false;
         }
         let Some(mut context) = entry.context.take() else { return false };
@@ -156,9 +156,10 @@ impl Core {
     fn release_unused(&mut self) {
         self.warmth.spares.shrink_to(LISTED);
         self.ready.shrink_to(LISTED);
-        for list in [&mut self.warmth.warm, &mut self.acking, &mut self.timed, &mut self.fresh] {
+        for list in [&mut self.warmth.warm, &mut self.timed, &mut self.fresh] {
             list.shrink_to(LISTED);
         }
+        self.acks.shrink_to(LISTED);
         self.txs.shrink();
         self.rxs.shrink();
         self.posts.shrink();

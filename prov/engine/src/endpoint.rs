@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use rdgram_proto::{Context, Defect, Instant, Local, Moment, PollGap, planted};
 use rdgram_wire::Psn;
 
+use crate::acks::Acks;
 use crate::alike::Alike;
 use crate::bundle::BundleEntry;
 use crate::cold::Warmth;
@@ -48,6 +49,13 @@ pub(crate) struct Bindings {
     pub(crate) rx_cq: Option<CqId>,
     pub(crate) av: Option<AvId>,
     pub(crate) cntrs: Vec<(CntrId, CounterEvents)>,
+}
+
+impl Bindings {
+    /// A counter counts some of these events.
+    pub(crate) fn count(&self, events: CounterEvents) -> bool {
+        self.cntrs.iter().any(|(_, bound)| bound.intersects(events))
+    }
 }
 
 /// Life of an endpoint.
@@ -109,9 +117,7 @@ pub(crate) struct Core {
     /// Datagrams read since a timer is due, or a neighbour ended, without coming to the end of what waits in the socket.
     pub(crate) behind: usize,
     pub(crate) ready: VecDeque<PeerId>,
-    pub(crate) acking: Vec<PeerId>,
-    /// One of them is about to come to a stop for want of an acknowledgement.
-    pub(crate) ack_presses: bool,
+    pub(crate) acks: Acks,
     pub(crate) timed: Vec<PeerId>,
     /// The peer of the packets that were handled last, while its context's wishes are not noted.
     pub(crate) heard: Option<PeerId>,
@@ -167,8 +173,7 @@ impl Core {
             next_timeout: None,
             behind: 0,
             ready: VecDeque::new(),
-            acking: Vec::new(),
-            ack_presses: false,
+            acks: Acks::default(),
             timed: Vec::new(),
             heard: None,
             alike: None,
@@ -327,11 +332,7 @@ impl Core {
                 self.timed.push(peer);
             }
         }
-        if context.ack_need() != rdgram_proto::AckNeed::No && !entry.acking {
-            entry.acking = true;
-            self.acking.push(peer);
-        }
-        self.ack_presses |= context.is_ack_pressing();
+        self.list_ack(peer);
     }
 
     // ---- completions

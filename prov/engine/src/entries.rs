@@ -3,6 +3,7 @@
 use rdgram_proto::{Defect, planted};
 use rdgram_wire::Control;
 
+use crate::endpoint::Bindings;
 use crate::grants::Grant;
 use crate::local::ForeignPiece;
 use crate::matching::PeerId;
@@ -211,9 +212,11 @@ impl TxEntry {
         }
     }
 
-    /// Somebody waits for the acknowledgement of this operation.
-    pub(crate) fn is_awaited(&self) -> bool {
-        !self.flags.contains(OpFlags::INJECT) || (self.flags.contains(OpFlags::COMPLETION) && !self.reported)
+    /// Somebody waits for the acknowledgement of this operation: for its completion, its buffer, or that it is counted.
+    pub(crate) fn is_awaited(&self, bindings: &Bindings) -> bool {
+        !self.flags.contains(OpFlags::INJECT)
+            || (self.flags.contains(OpFlags::COMPLETION) && !self.reported)
+            || bindings.count(self.events())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! No system call, no clock, no libfabric type: the world is the [`Datapath`] given to each endpoint. `prov/host` makes it of sockets, `tests/sim` of a seeded network.
 
+mod acks;
 mod alike;
 mod atomic;
 mod atomic_op;

@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use rdgram_proto::{Cold, Context};
 use rdgram_wire::Control;
 
+use crate::acks::Listed;
 use crate::entries::Token;
 use crate::link::Link;
 use crate::matching::PeerId;
@@ -57,8 +58,8 @@ pub(crate) struct Peer {
     pub(crate) granted: u64,
     /// In the endpoint's list of peers with something to send.
     pub(crate) ready: bool,
-    /// In the endpoint's list of peers that an acknowledgement is owed to.
-    pub(crate) acking: bool,
+    /// In the endpoint's lists of peers that an acknowledgement is owed to.
+    pub(crate) acks: Listed,
     /// In the endpoint's list of peers whose context has a timer.
     pub(crate) timed: bool,
     /// In the endpoint's list of peers that something is awaited of.
@@ -183,7 +184,7 @@ impl Peer {
             unasked: 0,
             granted: 0,
             ready: false,
-            acking: false,
+            acks: Listed::default(),
             timed: false,
             awaited: Awaited::No,
             noticed: false,

@@ -40,7 +40,7 @@ impl<D: Datapath> Endpoint<D> {
             }
             // What came alone is most often all: the application, which may be waiting for just that, is not kept for another look. Nor is a
             // sender that may send little more kept waiting, or it stops for as long as all that it sent is received.
-            if drained || batch.datagrams == 1 || self.core.ack_presses {
+            if drained || batch.datagrams == 1 || self.core.acks.press {
                 break;
             }
         }
@@ -123,7 +123,8 @@ impl<D: Datapath> Endpoint<D> {
     /// See [`crate::Domain::sleep`].
     pub(crate) fn sleep(&mut self, now: Instant) -> Sleep {
         let core = &mut self.core;
-        let acks = !core.acking.is_empty() && !core.blocked;
+        core.hurry_acks();
+        let acks = core.acks.is_due() && !core.blocked;
         let work = acks || core.may_send() || !core.neighbours.sleep();
         let limit = core.neighbours.sleep_limit(core.watch.is_awake());
         // What one thread posts while another one sleeps is watched too.

@@ -300,7 +300,7 @@ impl Core {
         tx.note_sent(token, payload as u64);
         tx.in_flight += 1;
         let answered = matches!(tx.stage, TxStage::Requesting | TxStage::Responding);
-        let ask = tx.all_sent() && !answered && tx.is_awaited();
+        let ask = tx.all_sent() && !answered && tx.is_awaited(&self.bindings);
         let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);
@@ -310,64 +310,6 @@ impl Core {
             self.send_alike(peer, key, token, llp, at);
         }
         true
-    }
-
-    /// Sends the acknowledgements that are due now and that nothing sent since has carried; with `idle`, also those that may wait. True when one was sent.
-    pub(crate) fn acknowledge<D: Datapath>(
-        &mut self,
-        datapath: &mut D,
-        at: Moment,
-        idle: bool,
-        shared: &mut Shared,
-    ) -> bool {
-        if self.acking.is_empty() || self.blocked {
-            return false;
-        }
-        self.settle_fresh(datapath);
-        self.ack_presses = false;
-        let mut kept = 0;
-        for index in 0..self.acking.len() {
-            let peer = self.acking[index];
-            let entry = &mut self.peers[peer.0 as usize];
-            let need = entry.context.as_ref().map_or(rdgram_proto::AckNeed::No, |context| context.ack_need());
-            let due = match need {
-                rdgram_proto::AckNeed::Now => true,
-                rdgram_proto::AckNeed::Idle => idle,
-                rdgram_proto::AckNeed::No => false,
-            };
-            let wait = need != rdgram_proto::AckNeed::No && (!due || self.batch.is_full());
-            if wait {
-                self.acking[kept] = peer;
-                kept += 1;
-                continue;
-            }
-            entry.acking = false;
-            if due {
-                self.push_ack(peer, at);
-            }
-        }
-        self.acking.truncate(kept);
-        let sent = !self.batch.is_empty();
-        if sent {
-            self.flush_batch(datapath, at, shared);
-        }
-        sent
-    }
-
-    pub(crate) fn push_ack(&mut self, peer: PeerId, at: Moment) {
-        self.share_credit(peer, at.now);
-        let Some(context) = self.peers[peer.0 as usize].context.as_deref_mut() else { return };
-        let (llp, ack) = context.ack(at);
-        let syn = llp.flags.contains(Flags::SYN).then(|| context.syn());
-        let mut body = [0; HEADER_MAX];
-        let length = ack.encode(&mut body);
-        self.stats.tx_acks += 1;
-        self.push(
-            peer,
-            Owner::Answer(peer, None),
-            Outgoing { llp, syn, body: &body[..length], padding: 0, fragment: false },
-            Source::Nothing,
-        );
     }
 
     /// Pushes a packet without a body, padded to `size` bytes.
@@ -413,7 +355,7 @@ impl Core {
         llp.flags.contains(Flags::SYN).then(|| context.syn())
     }
 
-    fn push(&mut self, peer: PeerId, owner: Owner, outgoing: Outgoing<'_>, source: Source) {
+    pub(crate) fn push(&mut self, peer: PeerId, owner: Owner, outgoing: Outgoing<'_>, source: Source) {
         let destination = self.peer(peer).destination();
         let (payload, full) = match source {
             Source::Nothing => (Payload::NONE, false),
@@ -500,20 +442,20 @@ impl Core {
 
 /// Where the payload of a datagram is.
 #[derive(Clone, Copy)]
-enum Source {
+pub(crate) enum Source {
     Nothing,
     Operation { tx: Key, offset: usize, length: usize },
     Bundle(Key),
 }
 
 /// The headers of a datagram, still as values.
-struct Outgoing<'a> {
-    llp: Llp,
-    syn: Option<Syn>,
+pub(crate) struct Outgoing<'a> {
+    pub(crate) llp: Llp,
+    pub(crate) syn: Option<Syn>,
     /// The encoded DDP header, or body of another kind.
-    body: &'a [u8],
-    padding: u16,
-    fragment: bool,
+    pub(crate) body: &'a [u8],
+    pub(crate) padding: u16,
+    pub(crate) fragment: bool,
 }
 
 /// The payload of a datagram: `length` bytes from `offset` of `slices`.

@@ -102,6 +102,8 @@ pub struct Context<T, C = TolerantAimd> {
     rx: Option<RxWindow>,
     echo: Option<Echo>,
     ack_need: AckNeed,
+    /// When the first packet came that is not acknowledged.
+    ack_owed_since: Instant,
     /// An acknowledgement body is owed, a header does not do.
     body_owed: bool,
     /// Packets accepted since the last acknowledgement.
@@ -166,6 +168,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             rx: None,
             echo: None,
             ack_need: AckNeed::No,
+            ack_owed_since: now,
             body_owed: false,
             unacknowledged: 0,
             ce_received: 0,

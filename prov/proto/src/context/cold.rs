@@ -125,6 +125,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let echo = Echo { tx_number: cold.echo_tx, received: cold.echo_received };
         self.echo = cold.has_echo.then_some(echo);
         self.ack_need = AckNeed::No;
+        self.ack_owed_since = Instant::ZERO;
         self.body_owed = false;
         self.unacknowledged = 0;
         self.ce_received = cold.ce_received;

@@ -302,8 +302,17 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.counters.received += 1;
         self.unacknowledged += 1;
         self.accepted = self.accepted.saturating_add(1);
-        let now = gap || llp.flags.contains(Flags::AR) || self.unacknowledged >= self.config.ack_every;
-        self.ack_need = self.ack_need.max(if now { AckNeed::Now } else { AckNeed::Idle });
+        if self.ack_need == AckNeed::No {
+            self.ack_owed_since = now;
+        }
+        // A peer that does not know yet that it is known may send little more.
+        let need = match (gap || llp.flags.contains(Flags::AR), llp.flags.contains(Flags::SYN)) {
+            (true, _) => AckNeed::Now,
+            _ if self.unacknowledged >= self.config.ack_every => AckNeed::Now,
+            (false, true) => AckNeed::Idle,
+            (false, false) => AckNeed::Later,
+        };
+        self.ack_need = self.ack_need.max(need);
         Verdict::Accept
     }
 

@@ -154,7 +154,10 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let tx = self.next_tx;
         self.next_tx += 1;
         self.probe_sent = Some(ProbeSent { number, tx });
+        let owed = (self.ack_need, self.unacknowledged);
         let mut llp = self.header(Kind::Probe, at.now);
+        // The path may not carry it, and the acknowledgement in its header with it.
+        (self.ack_need, self.unacknowledged) = owed;
         llp.psn = Psn(number);
         llp.tx_number = low(tx);
         Some((llp, size))
@@ -174,6 +177,19 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// Whether an acknowledgement is due that no packet sent so far carried.
     pub const fn ack_need(&self) -> AckNeed {
         self.ack_need
+    }
+
+    /// When an acknowledgement that may wait ([`AckNeed::Later`]) has waited long enough.
+    #[must_use]
+    pub fn ack_due(&self) -> Instant {
+        self.ack_owed_since + self.config.ack_delay
+    }
+
+    /// Nothing will be sent soon that could carry an acknowledgement that waits.
+    pub fn hurry_ack(&mut self) {
+        if self.ack_need == AckNeed::Later {
+            self.ack_need = AckNeed::Idle;
+        }
     }
 
     /// So much of what the peer may have in flight is unacknowledged that it soon comes to a stop: it has to hear of it before more is received.

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::{Context, Death};
 use crate::cc::CongestionControl;
+use crate::config::ACK_DELAY_MAX;
 use crate::planted::{Defect, planted};
 use crate::time::{Instant, Moment};
 
@@ -106,12 +107,12 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.has_tail().then(|| self.rto_base + self.rto())
     }
 
-    /// After max(2 x smoothed RTT, a floor), when that is before the timeout `rto`. Needs a sample: without one the timeout is a guess already.
+    /// After max(2 x smoothed RTT and the delay of an acknowledgement, a floor), when that is before the timeout `rto`. Needs a sample: without one the timeout is a guess already.
     fn tail_deadline(&self, rto: Instant) -> Option<Instant> {
         if self.tail_probed || self.backoff != 0 {
             return None;
         }
-        let mut delay = (self.rtt.smoothed()? * 2).max(self.config.tail_probe_min);
+        let mut delay = (self.rtt.smoothed()? * 2 + ACK_DELAY_MAX).max(self.config.tail_probe_min);
         if self.rto_floor > self.config.rto_min {
             // Half the floor is the gap between two looks at the socket: sooner, our own absence would be taken for a loss.
             delay = delay.max(self.rto_floor / 2);

@@ -11,6 +11,8 @@ use crate::planted::{Defect, planted};
 pub enum AckNeed {
     /// Nothing is owed.
     No,
+    /// Once it has waited for [`Config::ack_delay`](crate::Config::ack_delay): data that goes the other way may carry it.
+    Later,
     /// At the latest in the next progress call that finds nothing to receive.
     Idle,
     /// In this progress call.

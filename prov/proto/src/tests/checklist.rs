@@ -298,14 +298,15 @@ fn what_makes_an_acknowledgement_due() {
     };
     let ack = |context: &mut crate::Context<Content>| context.ack(at).1;
     assert_eq!(context.ack_need(), AckNeed::No);
-    assert_eq!(data(context, 0, Flags::empty()), (Verdict::Accept, AckNeed::Idle));
+    assert_eq!(data(context, 0, Flags::empty()), (Verdict::Accept, AckNeed::Later));
+    assert_eq!(context.ack_due(), at.now + config.ack_delay);
     assert_eq!(ack(context).words, 0);
     assert_eq!(context.ack_need(), AckNeed::No);
     assert_eq!(data(context, 1, Flags::AR), (Verdict::Accept, AckNeed::Now));
     ack(context);
     assert_eq!(data(context, 1, Flags::empty()), (Verdict::Duplicate, AckNeed::Now));
     ack(context);
-    for (ahead, need) in [(2, AckNeed::Idle), (3, AckNeed::Idle), (4, AckNeed::Idle), (5, AckNeed::Now)] {
+    for (ahead, need) in [(2, AckNeed::Later), (3, AckNeed::Later), (4, AckNeed::Later), (5, AckNeed::Now)] {
         assert_eq!(data(context, ahead, Flags::empty()), (Verdict::Accept, need));
     }
     ack(context);

@@ -218,7 +218,7 @@ fn close_delivers_what_its_header_acknowledges() {
     // The acknowledgement itself is lost, the notice behind it is not.
     world.fate = drop_first(1, |packet| packet.to == 0);
     world.post(0, 3, 1000);
-    world.run_for(DELAY * 2);
+    world.run_for(Config::default().ack_delay + DELAY * 2);
     world.close(1);
     world.run_for(DELAY * 2);
     assert_eq!(world.hosts[0].acked.len(), 4);

@@ -314,7 +314,12 @@ impl World {
         let report = self.reports.keys().next().map(|key| key.0);
         let hosts = self.hosts.iter().filter_map(|host| {
             let mut next = host.context.next_timeout();
-            if !host.inbox.is_empty() || host.context.ack_need() != AckNeed::No || host.took_nothing {
+            let need = host.context.ack_need();
+            if need == AckNeed::Later {
+                let due = host.context.ack_due();
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+            if !host.inbox.is_empty() || need > AckNeed::Later || host.took_nothing {
                 // Work that the last step left, or that waits for the host to wake.
                 next = Some(self.now + Duration::from_micros(1))
                     .min(next.or(Some(Instant::from_nanos(u64::MAX))));
@@ -362,6 +367,9 @@ impl World {
         }
         self.transmit(side);
         let context = &mut self.hosts[side].context;
+        if context.ack_due() <= at.now {
+            context.hurry_ack();
+        }
         let need = context.ack_need();
         if need == AckNeed::Now || (need == AckNeed::Idle && received == 0) {
             context.set_credit(self.hosts[side].credit);

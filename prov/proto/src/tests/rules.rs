@@ -367,7 +367,7 @@ fn timeouts_grow_and_send_one_packet_each() {
         assert_eq!(pair.asks(), timeout != 0);
     }
     // The tail probe; then the timeout, from the send on; then four times as long each, up to one second.
-    assert_eq!(gaps[..5], [200, 800, 4000, 16_000, 64_000]);
+    assert_eq!(gaps[..5], [300, 700, 4000, 16_000, 64_000]);
     assert_eq!(gaps[7..], [1_000_000; 3]);
 }
 

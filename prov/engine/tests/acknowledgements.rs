@@ -1,0 +1,122 @@
+//! Acknowledgements that nobody waits for: data that goes the other way carries them, or they go by themselves a moment later.
+
+mod common;
+
+use common::*;
+use rdgram_engine::*;
+
+/// How long one may wait (protocol.md, section 4).
+const DELAY_US: u64 = 100;
+
+struct Pair {
+    a: Node,
+    b: Node,
+    to_b: FiAddr,
+    to_a: FiAddr,
+}
+
+impl Pair {
+    /// Two that have exchanged a message, and of what they send count `events`.
+    fn counting(events: CounterEvents) -> Self {
+        let net = net();
+        let [mut a, mut b] = [1, 2].map(|port| Node::counting(&net, port, EpConfig::default(), 1, events));
+        let (to_b, to_a) = (a.knows(&b), b.knows(&a));
+        let mut pair = Self { a, b, to_b, to_a };
+        let mut word = [0; 4];
+        pair.b.recv(pair.to_a, &mut word, None, 0);
+        pair.a.send(pair.to_b, b"word", None, 0);
+        settle(&mut [&mut pair.a, &mut pair.b]);
+        assert!(pair.a.all().len() == 1 && pair.b.all().len() == 1);
+        pair
+    }
+
+    fn new() -> Self {
+        Self::counting(CounterEvents::RECV)
+    }
+
+    /// A message of which nobody waits to hear.
+    fn message(&mut self) {
+        let mut word = [0; 4];
+        self.b.recv(FiAddr::UNSPEC, &mut word, None, 1);
+        self.a.send_with(self.to_b, b"word", None, None, 0, OpFlags::INJECT).unwrap();
+        self.b.domain.progress();
+        assert!(self.b.all().len() == 1 && &word == b"word");
+    }
+
+    fn acks(&self) -> u64 {
+        self.b.domain.ep_stats(self.b.ep).tx_acks
+    }
+}
+
+#[test]
+fn one_goes_by_itself_once_it_has_waited() {
+    let mut pair = Pair::new();
+    let before = pair.acks();
+    pair.message();
+    pair.b.time_passes(DELAY_US - 1);
+    pair.b.domain.progress();
+    assert_eq!(pair.acks(), before);
+    pair.b.time_passes(1);
+    pair.b.domain.progress();
+    assert_eq!(pair.acks(), before + 1);
+    pair.a.domain.progress();
+    assert!(pair.a.domain.is_quiet() && pair.b.domain.is_quiet());
+}
+
+#[test]
+fn data_carries_those_that_wait() {
+    let mut pair = Pair::new();
+    let before = pair.acks();
+    for _ in 0..10 {
+        pair.message();
+        pair.b.time_passes(DELAY_US / 2);
+        pair.b.domain.progress();
+        let mut word = [0; 4];
+        pair.a.recv(FiAddr::UNSPEC, &mut word, None, 2);
+        pair.b.send_with(pair.to_a, b"back", None, None, 0, OpFlags::INJECT).unwrap();
+        pair.a.domain.progress();
+        assert!(pair.a.all().len() == 1 && &word == b"back");
+    }
+    assert_eq!(pair.acks(), before);
+    settle(&mut [&mut pair.a, &mut pair.b]);
+}
+
+/// Each waits for as long as it may, whatever was carried before: else a peer that is answered often would cost an acknowledgement now and then.
+#[test]
+fn the_wait_begins_with_what_is_not_acknowledged_yet() {
+    let mut pair = Pair::new();
+    let before = pair.acks();
+    pair.message();
+    pair.b.send_with(pair.to_a, b"back", None, None, 0, OpFlags::INJECT).unwrap();
+    pair.b.time_passes(DELAY_US / 2);
+    pair.message();
+    pair.b.time_passes(DELAY_US - 1);
+    pair.b.domain.progress();
+    assert_eq!(pair.acks(), before);
+    pair.b.time_passes(1);
+    pair.b.domain.progress();
+    assert_eq!(pair.acks(), before + 1);
+}
+
+#[test]
+fn nothing_waits_once_its_owner_goes_to_sleep() {
+    let mut pair = Pair::new();
+    let before = pair.acks();
+    pair.message();
+    let now = pair.b.domain.ep_datapath(pair.b.ep).now();
+    assert_eq!(pair.b.domain.sleep(now), Sleep::Not);
+    pair.b.domain.progress();
+    assert_eq!(pair.acks(), before + 1);
+    assert_ne!(pair.b.domain.sleep(now), Sleep::Not);
+}
+
+/// Who counts what it sends waits for the count to change.
+#[test]
+fn none_waits_that_a_counter_waits_for() {
+    let mut pair = Pair::counting(CounterEvents::SEND);
+    let (before, counted) = (pair.acks(), pair.a.domain.cntr_value(pair.a.cntr).0);
+    pair.message();
+    assert_eq!(pair.acks(), before + 1);
+    pair.a.domain.progress();
+    assert_eq!(pair.a.domain.cntr_value(pair.a.cntr), (counted + 1, 0));
+}
