@@ -146,7 +146,7 @@ impl Core {
             tx.started = true;
             tx.sent = tx.length;
             tx.in_flight += 1;
-            ask |= tx.is_awaited(&self.bindings);
+            ask |= tx.asks(&self.bindings);
             entry.queues.underway.add(tx.class());
             entry.queues.starts.pop_front();
         }

@@ -212,11 +212,14 @@ impl TxEntry {
         }
     }
 
-    /// Somebody waits for the acknowledgement of this operation: for its completion, its buffer, or that it is counted.
-    pub(crate) fn is_awaited(&self, bindings: &Bindings) -> bool {
-        !self.flags.contains(OpFlags::INJECT)
-            || (self.flags.contains(OpFlags::COMPLETION) && !self.reported)
-            || bindings.count(self.events())
+    /// Somebody waits for the acknowledgement of this operation: for its completion, or its buffer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.flags.contains(OpFlags::INJECT) || (self.flags.contains(OpFlags::COMPLETION) && !self.reported)
+    }
+
+    /// Its acknowledgement is to be asked for: somebody waits for it, or may, because it is counted.
+    pub(crate) fn asks(&self, bindings: &Bindings) -> bool {
+        self.is_awaited() || bindings.count(self.events())
     }
 }
 

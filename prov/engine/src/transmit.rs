@@ -300,7 +300,7 @@ impl Core {
         tx.note_sent(token, payload as u64);
         tx.in_flight += 1;
         let answered = matches!(tx.stage, TxStage::Requesting | TxStage::Responding);
-        let ask = tx.all_sent() && !answered && tx.is_awaited(&self.bindings);
+        let ask = tx.all_sent() && !answered && tx.asks(&self.bindings);
         let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);

@@ -6,7 +6,7 @@ use core::time::Duration;
 use rdgram_proto::{Instant, Moment};
 
 use crate::domain::Shared;
-use crate::endpoint::{Bindings, Core, State};
+use crate::endpoint::{Core, State};
 use crate::entries::{RxStage, TxEntry, TxKind, TxStage};
 use crate::matching::PeerId;
 use crate::types::{Notice, NoticeKind};
@@ -83,7 +83,7 @@ impl Core {
     }
 
     fn find_awaited(&mut self) {
-        let Self { txs, rxs, tagged, untagged, peers, watch, bindings, .. } = self;
+        let Self { txs, rxs, tagged, untagged, peers, watch, .. } = self;
         // One that was never talked to, or whose context ended, may not have been started yet.
         let mut note = |peer: PeerId, how: Awaited| {
             let entry = &mut peers[peer.0 as usize];
@@ -96,7 +96,7 @@ impl Core {
             entry.awaited = entry.awaited.max(how);
         };
         for tx in txs.values() {
-            note(tx.peer, awaited_by(tx, bindings));
+            note(tx.peer, awaited_by(tx));
         }
         for rx in rxs.values().filter(|rx| rx.stage == RxStage::Matched) {
             note(rx.peer, Awaited::ByApplication);
@@ -127,7 +127,7 @@ impl Core {
     }
 }
 
-fn awaited_by(tx: &TxEntry, bindings: &Bindings) -> Awaited {
+fn awaited_by(tx: &TxEntry) -> Awaited {
     let ours = matches!(tx.kind, TxKind::Response) || matches!(tx.stage, TxStage::Abandoned);
-    if ours || !tx.is_awaited(bindings) { Awaited::ByEndpoint } else { Awaited::ByApplication }
+    if ours || !tx.is_awaited() { Awaited::ByEndpoint } else { Awaited::ByApplication }
 }

@@ -30,7 +30,7 @@ pub struct Config {
     pub probe_mtu: bool,
     /// Largest eager message that is accepted.
     pub staging_max: u32,
-    /// Packets received since the last acknowledgement that make one due at once.
+    /// Packets received since the last acknowledgement that make one due at once. A sender that comes to a stop sooner asks sooner: a few trains.
     pub ack_every: u32,
     /// How long an acknowledgement that nobody waits for may wait for data that carries it: at most 100 us (protocol.md, section 4).
     pub ack_delay: Duration,
@@ -58,7 +58,7 @@ impl Default for Config {
             segment_max: 65_507,
             probe_mtu: true,
             staging_max: 64 * 1024,
-            ack_every: 32,
+            ack_every: 128,
             ack_delay: ACK_DELAY_MAX,
             credit_lifetime: Duration::from_millis(50),
         }
