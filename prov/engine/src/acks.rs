@@ -1,4 +1,4 @@
-//! Which peers an acknowledgement is owed to, and when it is sent. Must never forget one: a datapath that did not take it, or data that carried it and was lost on the way out, leaves it owed.
+//! Which peers an acknowledgement is owed to, and when it is sent; and asking for one. Must never forget one that the datapath did not take.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -104,7 +104,7 @@ impl Core {
         sent
     }
 
-    /// What has waited long enough for data to carry it goes with the next idle progress call.
+    /// What has waited long enough for data to carry it is due.
     fn end_waits(&mut self, now: Instant) {
         while let Some(&Reverse((due, peer))) = self.acks.later.peek() {
             if due > now {
@@ -130,6 +130,17 @@ impl Core {
                 context.hurry_ack();
             }
             self.list_ack(peer);
+        }
+    }
+
+    /// Something that is to be sent to the peer waits for acknowledgements: unless one was asked for, it is now.
+    pub(crate) fn demand_ack(&mut self, peer: PeerId, at: Moment) {
+        let Some(context) = self.context_mut(peer) else { return };
+        if !context.demand_ack(at) {
+            return;
+        }
+        if let Some((llp, size)) = context.poll_probe(at) {
+            self.push_bare(peer, llp, size);
         }
     }
 

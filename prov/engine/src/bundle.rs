@@ -109,6 +109,7 @@ impl Core {
             return None;
         }
         if !context.can_send(Class::Data, Llp::LENGTH + room) {
+            self.demand_ack(peer, at);
             return Some(false);
         }
         let block = self.injected.take(room)?;

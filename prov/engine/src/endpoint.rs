@@ -478,6 +478,7 @@ impl<D: Datapath> Endpoint<D> {
             return;
         }
         let at = self.core.moment(self.datapath.now());
+        self.core.hurry_acks();
         self.core.acknowledge(&mut self.datapath, at, true, shared);
         for index in 0..self.core.peers.len() {
             let peer = PeerId(u32::try_from(index).expect("at most PEERS_MAX"));

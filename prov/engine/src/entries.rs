@@ -91,7 +91,7 @@ pub(crate) struct TxEntry {
     pub(crate) answered: bool,
     /// The region that a response reads.
     pub(crate) region: Option<MrId>,
-    /// A response whose end is the end of a read, for counters.
+    /// A response whose end is the end of a read that somebody counts.
     pub(crate) counted: bool,
     /// Injected bytes, the operands of an atomic, or the old values of one.
     pub(crate) block: Option<Box<[u8]>>,
@@ -217,9 +217,12 @@ impl TxEntry {
         !self.flags.contains(OpFlags::INJECT) || (self.flags.contains(OpFlags::COMPLETION) && !self.reported)
     }
 
-    /// Its acknowledgement is to be asked for: somebody waits for it, or may, because it is counted.
+    /// Its acknowledgement is to be asked for: somebody waits for it, or may, because it is counted, or is in the line of those that are.
     pub(crate) fn asks(&self, bindings: &Bindings) -> bool {
-        self.is_awaited() || bindings.count(self.events())
+        match self.kind {
+            TxKind::Response => self.counted,
+            _ => self.is_awaited() || self.turn.is_some() || bindings.count(self.events()),
+        }
     }
 }
 

@@ -75,6 +75,11 @@ impl MrTable {
         self.regions.get_mut(index as usize)?.as_mut()
     }
 
+    /// A counter counts some of these events of the region's.
+    pub(crate) fn counts(&self, index: u32, events: CounterEvents) -> bool {
+        self.cntrs(index).iter().any(|(_, bound)| bound.intersects(events))
+    }
+
     /// Counters bound to a region.
     pub(crate) fn cntrs(&self, index: u32) -> &[(CntrId, CounterEvents)] {
         self.regions.get(index as usize).and_then(Option::as_ref).map_or(&[], |found| &found.cntrs)

@@ -333,9 +333,11 @@ impl Core {
         let Some(answer) = self.take_response(peer, sink_stag, sink_offset, length) else {
             return self.nack(peer, message_id, Cause::NoMemory);
         };
+        let counts = self.bindings.count(CounterEvents::REMOTE_READ)
+            || shared.mrs().counts(place.id.0, CounterEvents::REMOTE_READ);
         let tx = &mut self.txs[answer];
         tx.region = Some(place.id);
-        tx.counted = !part;
+        tx.counted = !part && counts;
         mem::parts(place.slices, place.offset, place.length, |part| tx.slices.push(part));
         self.send_response(peer, answer);
     }

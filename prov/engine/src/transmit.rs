@@ -119,7 +119,7 @@ impl Core {
         if filled == Fill::Full {
             return filled;
         }
-        self.settle_link(peer);
+        self.settle_link(peer, at);
         if let Some(neighbour) = self.peer(peer).link.up() {
             return self.fill_queue(peer, neighbour, at);
         }
@@ -219,6 +219,7 @@ impl Core {
                 && !entry.queues.underway.is_empty()
                 && !planted(Defect::FenceIgnored);
             if !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders)) {
+                self.demand_ack(peer, at);
                 return false;
             }
             if self.is_held_for_link(peer, key) {
@@ -291,6 +292,7 @@ impl Core {
         let (segment, payload) = packet::segment_of(tx, token);
         let bytes = before + segment.encoded_length() + payload;
         if !context.can_send(Class::Data, bytes) {
+            self.demand_ack(peer, at);
             return false;
         }
         if !tx.started {
@@ -299,8 +301,8 @@ impl Core {
         }
         tx.note_sent(token, payload as u64);
         tx.in_flight += 1;
-        let answered = matches!(tx.stage, TxStage::Requesting | TxStage::Responding);
-        let ask = tx.all_sent() && !answered && tx.asks(&self.bindings);
+        // A request is answered.
+        let ask = tx.all_sent() && tx.stage != TxStage::Requesting && tx.asks(&self.bindings);
         let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);

@@ -9,6 +9,7 @@ use rdgram_engine::*;
 const DELAY_US: u64 = 100;
 
 struct Pair {
+    net: SharedNet,
     a: Node,
     b: Node,
     to_b: FiAddr,
@@ -21,7 +22,7 @@ impl Pair {
         let net = net();
         let [mut a, mut b] = [1, 2].map(|port| Node::counting(&net, port, EpConfig::default(), 1, events));
         let (to_b, to_a) = (a.knows(&b), b.knows(&a));
-        let mut pair = Self { a, b, to_b, to_a };
+        let mut pair = Self { net, a, b, to_b, to_a };
         let mut word = [0; 4];
         pair.b.recv(pair.to_a, &mut word, None, 0);
         pair.a.send(pair.to_b, b"word", None, 0);
@@ -119,4 +120,47 @@ fn none_waits_that_a_counter_waits_for() {
     assert_eq!(pair.acks(), before + 1);
     pair.a.domain.progress();
     assert_eq!(pair.a.domain.cntr_value(pair.a.cntr), (counted + 1, 0));
+}
+
+/// What keeps coming from others leaves no idle progress call.
+#[test]
+fn a_stream_of_others_holds_none_back() {
+    let mut pair = Pair::new();
+    let mut other = Node::new(&pair.net, 3);
+    let to_b = other.knows(&pair.b);
+    pair.b.knows(&other);
+    pair.message();
+    let mut room = [[0; 4]; 8];
+    for room in &mut room {
+        pair.b.recv(FiAddr::UNSPEC, room, None, 3);
+    }
+    let mut came = 0;
+    for _ in 0..8 {
+        other.send_with(to_b, b"more", None, None, 0, OpFlags::INJECT).unwrap();
+        other.domain.progress();
+        pair.b.time_passes(DELAY_US / 4);
+        pair.b.domain.progress();
+        came += pair.b.all().len();
+        pair.a.domain.progress();
+    }
+    assert!(came == room.len() && pair.a.domain.is_quiet(), "{came} messages");
+}
+
+/// A fence waits for the end of what was sent before it, which nobody else waits for.
+#[test]
+fn who_waits_for_one_asks_for_it() {
+    let mut pair = Pair::new();
+    let mut words = [[0; 4]; 2];
+    for (index, word) in words.iter_mut().enumerate() {
+        pair.b.recv(FiAddr::UNSPEC, word, None, index);
+    }
+    pair.a.send_with(pair.to_b, b"word", None, None, 0, OpFlags::INJECT).unwrap();
+    let fenced = OpFlags::COMPLETION | OpFlags::FENCE;
+    pair.a.send_with(pair.to_b, b"next", None, None, 5, fenced).unwrap();
+    for _ in 0..4 {
+        pair.a.domain.progress();
+        pair.b.domain.progress();
+    }
+    assert!(pair.b.all().len() == 2 && words == [*b"word", *b"next"], "without any time going by");
+    assert_eq!(pair.a.domain.ep_stats(pair.a.ep).tx_retransmitted, 0);
 }

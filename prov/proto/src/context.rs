@@ -69,6 +69,8 @@ pub struct Context<T, C = TolerantAimd> {
     liveness: Liveness,
     /// The number of the next transmission, in full. There is one path in this version.
     next_tx: u64,
+    /// The last transmission that asked for an acknowledgement.
+    asked_tx: u64,
     rtt: Rtt,
     /// The three newest transmissions known to have arrived, newest first.
     arrived: [u64; 3],
@@ -150,6 +152,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             mtu: PathMtu::new(&config, local.route_mtu, local.ipv6),
             liveness: Liveness::new(now, config.connect_grace),
             next_tx: 1,
+            asked_tx: 0,
             rtt: Rtt::default(),
             arrived: [0; 3],
             ce_reported: 0,
@@ -261,7 +264,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         std::format!("{self:?}")
     }
 
-    /// A header with everything but the kind's own fields, length and integrity. Its acknowledgement counts as given.
+    /// A header with everything but the kind's own fields, length and integrity. Its acknowledgement counts as given, but for a PROBE's.
     fn header(&mut self, kind: Kind, now: Instant) -> Llp {
         let mut llp = Llp { kind, ..Llp::default() };
         if let Some(peer) = &self.peer {

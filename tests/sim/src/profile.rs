@@ -123,7 +123,7 @@ impl Profile {
         config.transport.window = rng.pick(&[8, 32, 128, 1_024, 1_024]);
         config.transport.control_reserve = rng.pick(&[2, 16, 64]);
         config.transport.staging_max = rng.pick(&[512, 4 << 10, 16 << 10, 64 << 10]);
-        config.transport.ack_every = rng.pick(&[1, 4, 32]);
+        config.transport.ack_every = rng.pick(&[1, 4, 32, 128]);
         config
     }
 

@@ -24,6 +24,8 @@ const LIVENESS: Nanos = 300 * SECOND;
 const WORK: Nanos = 7_200 * SECOND;
 /// Virtual time after which nothing can be on its way any more.
 const LATE: Nanos = 30 * SECOND;
+/// How soon one that polls comes back, at most.
+const POLL_MAX: Nanos = 200_000;
 /// Datagrams that no run needs: more is a storm.
 const STORM: u64 = 20_000_000;
 /// One second of virtual time.
@@ -246,8 +248,13 @@ impl World {
         // An application with nothing to ask for looks less and less often; the engine says when it wants to be called.
         let pause = (self.rng.below(self.profile.pace) + 1)
             << if more_work { self.nodes[node].idle_steps } else { 0 };
-        let wish =
-            self.nodes[node].process.as_mut().map(|process| process.domain.sleep(Instant::from_nanos(now)));
+        // One that polls comes back soon, and says nothing of sleep.
+        let polls = moved && self.rng.chance(500_000);
+        let wish = match &mut self.nodes[node].process {
+            Some(_) if polls => Some(Sleep::For(Duration::from_nanos(self.rng.below(POLL_MAX)))),
+            Some(process) => Some(process.domain.sleep(Instant::from_nanos(now))),
+            None => None,
+        };
         let mut wake = match wish {
             Some(Sleep::Not) => now + self.rng.below(self.profile.pace) + 1,
             Some(Sleep::For(duration)) => now + nanos(duration).max(1),

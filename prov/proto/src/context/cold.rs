@@ -117,6 +117,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.mtu.resume(cold.mtu);
         self.liveness = Liveness::resume(cold.liveness);
         self.next_tx = cold.next_tx;
+        self.asked_tx = 0;
         self.rtt = Rtt::resume(cold.rtt);
         self.arrived = [cold.next_tx.saturating_sub(cold.arrived_behind.into()), 0, 0];
         self.ce_reported = cold.ce_reported;

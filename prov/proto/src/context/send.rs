@@ -54,7 +54,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.counters.sent += 1;
         self.congestion.on_sent(self.tx.in_flight());
         let mut llp = self.data_header(at.now, psn, tx);
-        llp.flags.set(Flags::AR, request_ack || self.wants_answer(bytes.into()));
+        self.note_asked(&mut llp, tx, request_ack || self.wants_answer(bytes.into()));
         llp
     }
 
@@ -69,7 +69,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         llp.tx_number = low(tx);
         self.counters.sent += 1;
         self.congestion.on_sent(self.tx.in_flight());
-        llp.flags.set(Flags::AR, self.wants_answer(bytes.into()));
+        self.note_asked(llp, tx, self.wants_answer(bytes.into()));
         true
     }
 
@@ -95,7 +95,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let mut llp = self.data_header(at.now, psn, tx);
         llp.flags.set(Flags::RETX, again);
         let last = self.tx.waiting() == 0 || self.wants_answer(slot.bytes.into());
-        llp.flags.set(Flags::AR, probe || slot.request_ack || last);
+        self.note_asked(&mut llp, tx, probe || slot.request_ack || last);
         Some(Retransmission {
             llp,
             token: self.token_again(psn, slot.token),
@@ -153,6 +153,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.counters.probes += 1;
         let tx = self.next_tx;
         self.next_tx += 1;
+        self.asked_tx = tx;
         self.probe_sent = Some(ProbeSent { number, tx });
         let owed = (self.ack_need, self.unacknowledged);
         let mut llp = self.header(Kind::Probe, at.now);
@@ -185,11 +186,21 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.ack_owed_since + self.config.ack_delay
     }
 
-    /// Nothing will be sent soon that could carry an acknowledgement that waits.
+    /// An acknowledgement that waits has waited long enough, or nothing will be sent soon that could carry it.
     pub fn hurry_ack(&mut self) {
         if self.ack_need == AckNeed::Later {
-            self.ack_need = AckNeed::Idle;
+            self.ack_need = AckNeed::Now;
         }
+    }
+
+    /// Something waits until more of what is in flight is acknowledged. When none of that asked for an answer, a PROBE is to ask: true then.
+    pub fn demand_ack(&mut self, at: Moment) -> bool {
+        let asked = self.asked_tx + 1 >= self.next_tx;
+        if self.dead.is_some() || !self.established || self.tx.in_flight() == 0 || asked {
+            return false;
+        }
+        self.confirm_due.get_or_insert(at.now);
+        true
     }
 
     /// So much of what the peer may have in flight is unacknowledged that it soon comes to a stop: it has to hear of it before more is received.
@@ -294,6 +305,13 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let tx = self.next_tx;
         self.next_tx += 1;
         tx
+    }
+
+    fn note_asked(&mut self, llp: &mut Llp, tx: u64, asks: bool) {
+        llp.flags.set(Flags::AR, asks);
+        if asks {
+            self.asked_tx = tx;
+        }
     }
 
     fn data_header(&mut self, now: Instant, psn: Psn, tx: u64) -> Llp {

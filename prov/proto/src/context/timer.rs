@@ -69,7 +69,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// The retransmission timeout as it is now, backed off.
     pub(super) fn rto(&self) -> Duration {
         let floor = self.rto_floor.max(self.config.rto_min);
-        let rto = self.rtt.timeout().max(floor);
+        let rto = (self.rtt.timeout() + ACK_DELAY_MAX).max(floor);
         // 2^16 times any floor is beyond any roof.
         (rto * (1 << (2 * self.backoff).min(16))).min(self.config.rto_max.max(floor))
     }

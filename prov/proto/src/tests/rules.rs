@@ -100,6 +100,23 @@ fn three_later_arrivals_are_a_loss_at_once_and_two_are_not() {
 }
 
 #[test]
+fn a_probe_asks_for_what_nothing_in_flight_has_asked_for() {
+    let mut pair = Pair::new(Config::default());
+    pair.send(1);
+    assert!(pair.sender.demand_ack(pair.at()));
+    let (probe, size) = pair.sender.poll_probe(pair.at()).expect("a probe");
+    assert_eq!(usize::from(size), Llp::LENGTH);
+    assert!(!pair.sender.demand_ack(pair.at()), "it was asked for");
+    assert_eq!(pair.receiver.on_packet(pair.at(), &probe, None, false), Verdict::NotData);
+    pair.send(1);
+    assert!(pair.sender.demand_ack(pair.at()), "not what was sent since");
+    let last = pair.sender.send(pair.at(), 0, 100, Class::Data, true);
+    assert!(last.flags.contains(Flags::AR));
+    let _ = pair.sender.poll_probe(pair.at());
+    assert!(!pair.sender.demand_ack(pair.at()));
+}
+
+#[test]
 fn one_later_arrival_is_a_loss_after_nine_eighths_of_the_round_trip() {
     let mut pair = Pair::new(Config::default());
     let packets = pair.send_many(2);
