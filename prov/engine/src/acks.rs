@@ -33,6 +33,8 @@ pub(crate) struct Acks {
     later: BinaryHeap<Reverse<(Instant, PeerId)>>,
     /// One of the peers is about to come to a stop for want of an acknowledgement.
     pub(crate) press: bool,
+    /// Something that was to be sent waits for acknowledgements.
+    pub(crate) awaited: bool,
 }
 
 impl Acks {
@@ -51,16 +53,13 @@ impl Core {
     pub(crate) fn list_ack(&mut self, peer: PeerId) {
         let entry = &mut self.peers[peer.0 as usize];
         let Some(context) = &entry.context else { return };
-        match context.ack_need() {
-            AckNeed::Later if !entry.acks.later => {
-                entry.acks.later = true;
-                self.acks.later.push(Reverse((context.ack_due(), peer)));
-            }
-            AckNeed::Idle | AckNeed::Now if !entry.acks.due => {
-                entry.acks.due = true;
-                self.acks.due.push(peer);
-            }
-            _ => {}
+        if let (Some(due), false) = (context.ack_due(), entry.acks.later) {
+            entry.acks.later = true;
+            self.acks.later.push(Reverse((due, peer)));
+        }
+        if context.ack_need() > AckNeed::Later && !entry.acks.due {
+            entry.acks.due = true;
+            self.acks.due.push(peer);
         }
         self.acks.press |= context.is_ack_pressing();
     }
@@ -126,7 +125,7 @@ impl Core {
     fn end_wait(&mut self, peer: PeerId, over: impl FnOnce(Instant) -> bool) {
         self.peer_mut(peer).acks.later = false;
         if let Some(context) = self.context_mut(peer) {
-            if over(context.ack_due()) {
+            if context.ack_due().is_some_and(over) {
                 context.hurry_ack();
             }
             self.list_ack(peer);

@@ -109,7 +109,7 @@ impl Core {
             return None;
         }
         if !context.can_send(Class::Data, Llp::LENGTH + room) {
-            self.demand_ack(peer, at);
+            self.acks.awaited = true;
             return Some(false);
         }
         let block = self.injected.take(room)?;

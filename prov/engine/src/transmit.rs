@@ -128,6 +128,7 @@ impl Core {
                 return Fill::Full;
             }
         }
+        self.acks.awaited = false;
         // Starts first, but not alone: a granted message gets every second datagram.
         loop {
             let started = self.send_start(peer, at);
@@ -139,6 +140,9 @@ impl Core {
                 return Fill::Full;
             }
             if !started && !moved {
+                if self.acks.awaited {
+                    self.demand_ack(peer, at);
+                }
                 return Fill::Exhausted;
             }
         }
@@ -174,7 +178,8 @@ impl Core {
         let Some(context) = self.peers[peer.0 as usize].context.as_deref_mut() else {
             return Fill::Exhausted;
         };
-        if let Some(llp) = context.poll_probe_ack(at) {
+        let probe_acks = [context.poll_probe_ack(at), context.poll_probe_ack(at)];
+        for llp in probe_acks.into_iter().flatten() {
             self.push_bare(peer, llp, 0);
         }
         let Some(context) = self.peers[peer.0 as usize].context.as_deref_mut() else {
@@ -219,7 +224,7 @@ impl Core {
                 && !entry.queues.underway.is_empty()
                 && !planted(Defect::FenceIgnored);
             if !tx.started && (fenced || entry.queues.underway.holds_up(tx.class(), self.config.orders)) {
-                self.demand_ack(peer, at);
+                self.acks.awaited = true;
                 return false;
             }
             if self.is_held_for_link(peer, key) {
@@ -292,7 +297,7 @@ impl Core {
         let (segment, payload) = packet::segment_of(tx, token);
         let bytes = before + segment.encoded_length() + payload;
         if !context.can_send(Class::Data, bytes) {
-            self.demand_ack(peer, at);
+            self.acks.awaited = true;
             return false;
         }
         if !tx.started {
@@ -304,6 +309,9 @@ impl Core {
         // A request is answered.
         let ask = tx.all_sent() && tx.stage != TxStage::Requesting && tx.asks(&self.bindings);
         let llp = context.send(at, token, datagram_length(bytes), Class::Data, ask);
+        if tx.stage == TxStage::Requesting {
+            context.note_request();
+        }
         let psn = llp.psn;
         self.push_data(peer, llp, token, false, psn);
         // Messages and long operations take turns, packet by packet, as long as there are both.
@@ -430,7 +438,9 @@ impl Core {
                     self.note_context(peer);
                     self.make_ready(peer);
                 }
-                Owner::Once(_) | Owner::Nobody => {}
+                // It may have been a probe that asks for acknowledgements.
+                Owner::Once(_) => context.unsent_probe(),
+                Owner::Nobody => {}
             }
         }
         self.batch.clear();

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use common::*;
 use rdgram_engine::*;
 
@@ -163,4 +166,26 @@ fn who_waits_for_one_asks_for_it() {
     }
     assert!(pair.b.all().len() == 2 && words == [*b"word", *b"next"], "without any time going by");
     assert_eq!(pair.a.domain.ep_stats(pair.a.ep).tx_retransmitted, 0);
+}
+
+/// A fence holds a message back while a long one before it goes out in many packets, none of which but the last asks.
+#[test]
+fn a_wait_behind_a_long_message_costs_few_probes() {
+    const PROBE: u8 = 5;
+    let mut pair = Pair::new();
+    let (long, mut room, mut word) = (pattern(1, 1 << 20), vec![0; 1 << 20], [0; 4]);
+    pair.b.recv(FiAddr::UNSPEC, &mut room, None, 1);
+    pair.b.recv(FiAddr::UNSPEC, &mut word, None, 2);
+    let probes = Rc::new(Cell::new(0));
+    let count = Rc::clone(&probes);
+    pair.a.lose(move |_, packet| {
+        count.set(count.get() + u32::from(packet[0] & 0xF == PROBE));
+        false
+    });
+    pair.a.send(pair.to_b, &long, None, 3);
+    pair.a.send_with(pair.to_b, b"next", None, None, 4, OpFlags::COMPLETION | OpFlags::FENCE).unwrap();
+    settle(&mut [&mut pair.a, &mut pair.b]);
+    assert!(pair.a.all().len() == 2 && room == long && &word == b"next");
+    let packets = pair.a.domain.ep_stats(pair.a.ep).tx_datagrams;
+    assert!(packets > 700 && probes.get() < 20, "{} probes among {packets} datagrams", probes.get());
 }

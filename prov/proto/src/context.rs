@@ -118,7 +118,8 @@ pub struct Context<T, C = TolerantAimd> {
     advertised: Credit,
     /// Packets accepted since the offer was made.
     accepted: u16,
-    probe_to_answer: Option<u32>,
+    /// The peer's last bare PROBE, and its last padded one.
+    probes_to_answer: [Option<u32>; 2],
 }
 
 impl<T: Copy> Context<T> {
@@ -179,7 +180,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             offer: local.credit,
             advertised: local.credit,
             accepted: 0,
-            probe_to_answer: None,
+            probes_to_answer: [None; 2],
         }
     }
 

@@ -134,7 +134,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.offer = local.credit;
         self.advertised = local.credit;
         self.accepted = 0;
-        self.probe_to_answer = None;
+        self.probes_to_answer = [None; 2];
     }
 
     /// Nothing is under way: what [`Self::settle_timers`] sets, and what is empty in a new context, is so.
@@ -144,7 +144,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let owed = self.ack_need != AckNeed::No
             || self.body_owed
             || self.unacknowledged != 0
-            || self.probe_to_answer.is_some();
+            || self.probes_to_answer != [None; 2];
         let credit = self.credit_until.is_some()
             || self.offer != self.local.credit
             || self.advertised != self.local.credit;

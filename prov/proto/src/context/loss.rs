@@ -23,8 +23,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     pub(super) fn note_probe_arrival(&mut self, now: Instant, tx: u64) {
         self.note_arrival(tx);
         self.persistent |= self.backoff >= 2;
+        // One that only asked for acknowledgements says nothing about a silence to come.
+        self.answered |= self.tail_probed || self.backoff != 0;
         self.backoff = 0;
-        self.answered = true;
         self.rto_base = now;
         if self.has_overtaken() {
             self.loss_timer.get_or_insert_with(|| now + self.rtt.reordering());

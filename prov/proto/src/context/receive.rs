@@ -137,7 +137,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// A PROBE of `size` bytes, after [`Self::on_packet`] took its header: [`Self::poll_probe_ack`] answers it.
     pub fn on_probe(&mut self, llp: &Llp, size: usize) {
         if size <= usize::from(self.config.segment_max) {
-            self.probe_to_answer = Some(llp.psn.0);
+            // One that asks for acknowledgements must not take the place of one that tries a size: both come when data begins to flow.
+            let padded = size > Llp::LENGTH + Syn::LENGTH;
+            self.probes_to_answer[usize::from(padded)] = Some(llp.psn.0);
         }
     }
 
@@ -300,11 +302,11 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return Verdict::Duplicate;
         };
         self.counters.received += 1;
-        self.unacknowledged += 1;
-        self.accepted = self.accepted.saturating_add(1);
-        if self.ack_need == AckNeed::No {
+        if self.unacknowledged == 0 {
             self.ack_owed_since = now;
         }
+        self.unacknowledged += 1;
+        self.accepted = self.accepted.saturating_add(1);
         // A peer that does not know yet that it is known may send little more.
         let need = match (gap || llp.flags.contains(Flags::AR), llp.flags.contains(Flags::SYN)) {
             (true, _) => AckNeed::Now,

@@ -107,7 +107,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     #[must_use]
     pub fn wants_turn(&self, now: Instant) -> bool {
         let judges = self.loss_timer.is_some_and(|due| due <= now);
-        let probes = self.confirm_due.is_some() || self.probe_to_answer.is_some();
+        let probes = self.confirm_due.is_some() || self.probes_to_answer != [None; 2];
         let searches = || self.established && self.rtt.smoothed().is_some() && self.mtu.wants_probe(now);
         self.dead.is_none() && (judges || probes || self.has_retransmission() || searches())
     }
@@ -130,7 +130,12 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// The datapath did not take an acknowledgement, or the answer to the probe of this number: it is owed again.
     pub fn unsent_answer(&mut self, probe: Option<u32>) {
         match probe {
-            Some(number) => self.probe_to_answer = self.probe_to_answer.or(Some(number)),
+            // Which of the two it was does not matter.
+            Some(number) => {
+                if let Some(free) = self.probes_to_answer.iter_mut().find(|probe| probe.is_none()) {
+                    *free = Some(number);
+                }
+            }
             None => self.body_owed = true,
         }
         self.ack_need = AckNeed::Now;
@@ -143,6 +148,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             return None;
         }
         let (number, size) = if self.confirm_due.take().is_some() {
+            self.asked_tx = self.next_tx;
             let syn = if self.established { 0 } else { rdgram_wire::Syn::LENGTH };
             (self.mtu.next_number(), u16::try_from(Llp::LENGTH + syn).unwrap_or(u16::MAX))
         } else {
@@ -153,7 +159,6 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.counters.probes += 1;
         let tx = self.next_tx;
         self.next_tx += 1;
-        self.asked_tx = tx;
         self.probe_sent = Some(ProbeSent { number, tx });
         let owed = (self.ack_need, self.unacknowledged);
         let mut llp = self.header(Kind::Probe, at.now);
@@ -166,7 +171,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
 
     /// The answer to the peer's last probe.
     pub fn poll_probe_ack(&mut self, at: Moment) -> Option<Llp> {
-        let number = self.probe_to_answer.take()?;
+        let number = self.probes_to_answer.iter_mut().find_map(Option::take)?;
         if self.dead.is_some() {
             return None;
         }
@@ -180,20 +185,21 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         self.ack_need
     }
 
-    /// When an acknowledgement that may wait ([`AckNeed::Later`]) has waited long enough.
+    /// When an acknowledgement of packets has waited long enough, if one waits.
     #[must_use]
-    pub fn ack_due(&self) -> Instant {
-        self.ack_owed_since + self.config.ack_delay
+    pub fn ack_due(&self) -> Option<Instant> {
+        let waits = self.unacknowledged > 0 && matches!(self.ack_need, AckNeed::Later | AckNeed::Idle);
+        waits.then(|| self.ack_owed_since + self.config.ack_delay)
     }
 
     /// An acknowledgement that waits has waited long enough, or nothing will be sent soon that could carry it.
     pub fn hurry_ack(&mut self) {
-        if self.ack_need == AckNeed::Later {
+        if self.ack_need != AckNeed::No {
             self.ack_need = AckNeed::Now;
         }
     }
 
-    /// Something waits until more of what is in flight is acknowledged. When none of that asked for an answer, a PROBE is to ask: true then.
+    /// Something waits until more of what is in flight is acknowledged. When the last packet did not ask for an answer, nor a PROBE after it, one is to ask: true then.
     pub fn demand_ack(&mut self, at: Moment) -> bool {
         let asked = self.asked_tx + 1 >= self.next_tx;
         if self.dead.is_some() || !self.established || self.tx.in_flight() == 0 || asked {
@@ -305,6 +311,16 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let tx = self.next_tx;
         self.next_tx += 1;
         tx
+    }
+
+    /// The packet sent last is a request: its answer acknowledges it.
+    pub fn note_request(&mut self) {
+        self.asked_tx = self.next_tx - 1;
+    }
+
+    /// The datapath did not take a PROBE.
+    pub fn unsent_probe(&mut self) {
+        self.asked_tx = 0;
     }
 
     fn note_asked(&mut self, llp: &mut Llp, tx: u64, asks: bool) {

@@ -299,7 +299,7 @@ fn what_makes_an_acknowledgement_due() {
     let ack = |context: &mut crate::Context<Content>| context.ack(at).1;
     assert_eq!(context.ack_need(), AckNeed::No);
     assert_eq!(data(context, 0, Flags::empty()), (Verdict::Accept, AckNeed::Later));
-    assert_eq!(context.ack_due(), at.now + config.ack_delay);
+    assert_eq!(context.ack_due(), Some(at.now + config.ack_delay));
     assert_eq!(ack(context).words, 0);
     assert_eq!(context.ack_need(), AckNeed::No);
     assert_eq!(data(context, 1, Flags::AR), (Verdict::Accept, AckNeed::Now));

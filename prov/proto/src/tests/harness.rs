@@ -316,8 +316,7 @@ impl World {
             let mut next = host.context.next_timeout();
             let need = host.context.ack_need();
             if need == AckNeed::Later {
-                let due = host.context.ack_due();
-                next = Some(next.map_or(due, |next| next.min(due)));
+                next = next.into_iter().chain(host.context.ack_due()).min();
             }
             if !host.inbox.is_empty() || need > AckNeed::Later || host.took_nothing {
                 // Work that the last step left, or that waits for the host to wake.
@@ -367,7 +366,7 @@ impl World {
         }
         self.transmit(side);
         let context = &mut self.hosts[side].context;
-        if context.ack_due() <= at.now {
+        if context.ack_due().is_some_and(|due| due <= at.now) {
             context.hurry_ack();
         }
         let need = context.ack_need();

@@ -112,8 +112,24 @@ fn a_probe_asks_for_what_nothing_in_flight_has_asked_for() {
     assert!(pair.sender.demand_ack(pair.at()), "not what was sent since");
     let last = pair.sender.send(pair.at(), 0, 100, Class::Data, true);
     assert!(last.flags.contains(Flags::AR));
-    let _ = pair.sender.poll_probe(pair.at());
-    assert!(!pair.sender.demand_ack(pair.at()));
+    assert!(!pair.sender.demand_ack(pair.at()), "it asks itself");
+    pair.send(1);
+    pair.sender.note_request();
+    assert!(!pair.sender.demand_ack(pair.at()), "its answer will tell");
+}
+
+#[test]
+fn a_bare_probe_and_a_padded_one_are_both_answered() {
+    let mut pair = Pair::new(Config::default());
+    let bare = Llp { psn: Psn(7), ..pair.answer(ENOUGH).0 };
+    pair.receiver.on_probe(&bare, Llp::LENGTH);
+    pair.receiver.on_probe(&Llp { psn: Psn(8), ..bare }, 1472);
+    pair.receiver.on_probe(&Llp { psn: Psn(9), ..bare }, Llp::LENGTH);
+    let mut answers = Vec::new();
+    while let Some(answer) = pair.receiver.poll_probe_ack(pair.at()) {
+        answers.push(answer.psn.0);
+    }
+    assert_eq!(answers, [9, 8]);
 }
 
 #[test]
