@@ -29,11 +29,11 @@ impl Listed {
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
     due: Vec<PeerId>,
-    /// Those that may wait for data that carries them, by the end of the wait. What was carried stays in the list until then.
+    /// Those that may wait for data that carries them, or for an idle progress call, by the end of the wait. What was carried stays in the list until then.
     later: BinaryHeap<Reverse<(Instant, PeerId)>>,
     /// One of the peers is about to come to a stop for want of an acknowledgement.
     pub(crate) press: bool,
-    /// Something that was to be sent waits for acknowledgements.
+    /// Something that is to be sent to the peer whose turn it is waits for acknowledgements.
     pub(crate) awaited: bool,
 }
 

@@ -119,7 +119,8 @@ impl Core {
         if filled == Fill::Full {
             return filled;
         }
-        self.settle_link(peer, at);
+        self.acks.awaited = false;
+        self.settle_link(peer);
         if let Some(neighbour) = self.peer(peer).link.up() {
             return self.fill_queue(peer, neighbour, at);
         }
@@ -128,7 +129,6 @@ impl Core {
                 return Fill::Full;
             }
         }
-        self.acks.awaited = false;
         // Starts first, but not alone: a granted message gets every second datagram.
         loop {
             let started = self.send_start(peer, at);
@@ -143,7 +143,7 @@ impl Core {
                 if self.acks.awaited {
                     self.demand_ack(peer, at);
                 }
-                return Fill::Exhausted;
+                return if self.batch.is_full() { Fill::Full } else { Fill::Exhausted };
             }
         }
     }
@@ -439,7 +439,10 @@ impl Core {
                     self.make_ready(peer);
                 }
                 // It may have been a probe that asks for acknowledgements.
-                Owner::Once(_) => context.unsent_probe(),
+                Owner::Once(_) => {
+                    context.unsent_probe();
+                    self.make_ready(peer);
+                }
                 Owner::Nobody => {}
             }
         }

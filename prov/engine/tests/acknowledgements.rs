@@ -149,18 +149,29 @@ fn a_stream_of_others_holds_none_back() {
     assert!(came == room.len() && pair.a.domain.is_quiet(), "{came} messages");
 }
 
-/// A fence waits for the end of what was sent before it, which nobody else waits for.
+/// A fence waits for the end of what was sent before it, which nobody else waits for. Also when the socket has no room for the question at first.
 #[test]
 fn who_waits_for_one_asks_for_it() {
+    for room in [None, Some(1)] {
+        fence_waits_no_time(room);
+    }
+}
+
+fn fence_waits_no_time(room: Option<usize>) {
     let mut pair = Pair::new();
     let mut words = [[0; 4]; 2];
     for (index, word) in words.iter_mut().enumerate() {
         pair.b.recv(FiAddr::UNSPEC, word, None, index);
     }
+    if let Some(datagrams) = room {
+        pair.a.has_room_for(datagrams);
+    }
     pair.a.send_with(pair.to_b, b"word", None, None, 0, OpFlags::INJECT).unwrap();
     let fenced = OpFlags::COMPLETION | OpFlags::FENCE;
     pair.a.send_with(pair.to_b, b"next", None, None, 5, fenced).unwrap();
     for _ in 0..4 {
+        pair.a.domain.progress();
+        pair.a.change_net(|net| net.room = None);
         pair.a.domain.progress();
         pair.b.domain.progress();
     }

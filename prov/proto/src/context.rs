@@ -69,7 +69,7 @@ pub struct Context<T, C = TolerantAimd> {
     liveness: Liveness,
     /// The number of the next transmission, in full. There is one path in this version.
     next_tx: u64,
-    /// The last transmission that asked for an acknowledgement.
+    /// The last transmission that makes the peer acknowledge soon: a packet with AR, a request, which is answered, or a bare PROBE.
     asked_tx: u64,
     rtt: Rtt,
     /// The three newest transmissions known to have arrived, newest first.
@@ -90,13 +90,13 @@ pub struct Context<T, C = TolerantAimd> {
     fruitless: u32,
     /// The tail was probed since the last progress.
     tail_probed: bool,
-    /// The last probe was answered: the peer is not away, and what it does not acknowledge was lost.
+    /// The last probe of this silence was answered: the peer is not away, and what it does not acknowledge was lost.
     answered: bool,
     /// Timeouts went on until the last progress: losses found now are persistent congestion.
     persistent: bool,
     /// The oldest packet is to be sent once, whatever the windows say.
     probe_due: bool,
-    /// A probe is to be sent to see whether the peer still has this context, as nothing else is outstanding that would.
+    /// A bare probe is to be sent: to see whether the peer still has this context, as nothing else is outstanding that would, or to ask for acknowledgements.
     confirm_due: Option<Instant>,
     /// The last probe sent.
     probe_sent: Option<ProbeSent>,

@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Whether everything may go through memory now: nothing that was sent by datagrams is unacknowledged, and no operation is tied to them.
-    pub(crate) fn settle_link(&mut self, peer: PeerId, at: Moment) {
+    pub(crate) fn settle_link(&mut self, peer: PeerId) {
         let entry = &self.peers[peer.0 as usize];
         let Link::Draining(neighbour) = entry.link else { return };
         let Some(context) = entry.context.as_deref() else { return };
@@ -111,7 +111,7 @@ impl Core {
         let tied =
             queues.starts.iter().chain(&queues.bulk).any(is_tied) || queues.remnants.iter().any(is_tied);
         if in_flight || tied {
-            self.demand_ack(peer, at);
+            self.acks.awaited = true;
             return;
         }
         self.peer_mut(peer).link = Link::Up(neighbour);

@@ -130,9 +130,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// The datapath did not take an acknowledgement, or the answer to the probe of this number: it is owed again.
     pub fn unsent_answer(&mut self, probe: Option<u32>) {
         match probe {
-            // Which of the two it was does not matter.
+            // Whichever of the two it was: not to answer a padded one costs the peer more.
             Some(number) => {
-                if let Some(free) = self.probes_to_answer.iter_mut().find(|probe| probe.is_none()) {
+                if let Some(free) = self.probes_to_answer.iter_mut().rev().find(|probe| probe.is_none()) {
                     *free = Some(number);
                 }
             }
@@ -320,7 +320,9 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
 
     /// The datapath did not take a PROBE.
     pub fn unsent_probe(&mut self) {
-        self.asked_tx = 0;
+        if self.probe_sent.is_some_and(|probe| probe.tx == self.asked_tx) {
+            self.asked_tx = 0;
+        }
     }
 
     fn note_asked(&mut self, llp: &mut Llp, tx: u64, asks: bool) {
