@@ -8,7 +8,7 @@ use rdgram_wire::Flags;
 
 use crate::datapath::{Datapath, HEADER_MAX};
 use crate::domain::Shared;
-use crate::endpoint::Core;
+use crate::endpoint::{Core, State};
 use crate::matching::PeerId;
 use crate::transmit::{Outgoing, Owner, Source};
 
@@ -105,6 +105,9 @@ impl Core {
 
     /// What has waited long enough for data to carry it is due.
     fn end_waits(&mut self, now: Instant) {
+        if self.state == State::Closing {
+            return self.hurry_acks();
+        }
         while let Some(&Reverse((due, peer))) = self.acks.later.peek() {
             if due > now {
                 return;

@@ -114,6 +114,16 @@ fn nothing_waits_once_its_owner_goes_to_sleep() {
     assert_ne!(pair.b.domain.sleep(now), Sleep::Not);
 }
 
+#[test]
+fn nothing_waits_once_its_endpoint_closes() {
+    let mut pair = Pair::new();
+    let before = pair.acks();
+    pair.message();
+    pair.b.domain.ep_shutdown(pair.b.ep);
+    pair.b.domain.progress();
+    assert_eq!(pair.acks(), before + 1);
+}
+
 /// Who counts what it sends waits for the count to change.
 #[test]
 fn none_waits_that_a_counter_waits_for() {
