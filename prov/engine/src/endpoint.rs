@@ -53,7 +53,7 @@ pub(crate) struct Bindings {
 
 impl Bindings {
     /// A counter counts some of these events.
-    pub(crate) fn count(&self, events: CounterEvents) -> bool {
+    pub(crate) fn counts(&self, events: CounterEvents) -> bool {
         self.cntrs.iter().any(|(_, bound)| bound.intersects(events))
     }
 }
@@ -478,7 +478,6 @@ impl<D: Datapath> Endpoint<D> {
             return;
         }
         let at = self.core.moment(self.datapath.now());
-        self.core.hurry_acks();
         self.core.acknowledge(&mut self.datapath, at, true, shared);
         for index in 0..self.core.peers.len() {
             let peer = PeerId(u32::try_from(index).expect("at most PEERS_MAX"));

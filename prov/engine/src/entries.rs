@@ -221,7 +221,7 @@ impl TxEntry {
     pub(crate) fn asks(&self, bindings: &Bindings) -> bool {
         match self.kind {
             TxKind::Response => self.counted,
-            _ => self.is_awaited() || self.turn.is_some() || bindings.count(self.events()),
+            _ => self.is_awaited() || self.turn.is_some() || bindings.counts(self.events()),
         }
     }
 }

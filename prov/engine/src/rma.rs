@@ -333,7 +333,7 @@ impl Core {
         let Some(answer) = self.take_response(peer, sink_stag, sink_offset, length) else {
             return self.nack(peer, message_id, Cause::NoMemory);
         };
-        let counts = self.bindings.count(CounterEvents::REMOTE_READ)
+        let counts = self.bindings.counts(CounterEvents::REMOTE_READ)
             || shared.mrs().counts(place.id.0, CounterEvents::REMOTE_READ);
         let tx = &mut self.txs[answer];
         tx.region = Some(place.id);

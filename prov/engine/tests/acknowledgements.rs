@@ -50,19 +50,24 @@ impl Pair {
     fn acks(&self) -> u64 {
         self.b.domain.ep_stats(self.b.ep).tx_acks
     }
+
+    /// From now on nothing is sent for as long as one may wait, and then one acknowledgement.
+    fn waits_its_time(&mut self) {
+        let before = self.acks();
+        self.b.time_passes(DELAY_US - 1);
+        self.b.domain.progress();
+        assert_eq!(self.acks(), before);
+        self.b.time_passes(1);
+        self.b.domain.progress();
+        assert_eq!(self.acks(), before + 1);
+    }
 }
 
 #[test]
 fn one_goes_by_itself_once_it_has_waited() {
     let mut pair = Pair::new();
-    let before = pair.acks();
     pair.message();
-    pair.b.time_passes(DELAY_US - 1);
-    pair.b.domain.progress();
-    assert_eq!(pair.acks(), before);
-    pair.b.time_passes(1);
-    pair.b.domain.progress();
-    assert_eq!(pair.acks(), before + 1);
+    pair.waits_its_time();
     pair.a.domain.progress();
     assert!(pair.a.domain.is_quiet() && pair.b.domain.is_quiet());
 }
@@ -89,17 +94,11 @@ fn data_carries_those_that_wait() {
 #[test]
 fn the_wait_begins_with_what_is_not_acknowledged_yet() {
     let mut pair = Pair::new();
-    let before = pair.acks();
     pair.message();
     pair.b.send_with(pair.to_a, b"back", None, None, 0, OpFlags::INJECT).unwrap();
     pair.b.time_passes(DELAY_US / 2);
     pair.message();
-    pair.b.time_passes(DELAY_US - 1);
-    pair.b.domain.progress();
-    assert_eq!(pair.acks(), before);
-    pair.b.time_passes(1);
-    pair.b.domain.progress();
-    assert_eq!(pair.acks(), before + 1);
+    pair.waits_its_time();
 }
 
 #[test]

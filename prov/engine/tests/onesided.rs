@@ -167,6 +167,26 @@ fn remote_cq_data_comes_after_the_bytes_and_counters_count_once() {
     }
 }
 
+/// The end of a read is known to its target by the acknowledgement of the answer: who counts it does not wait for what may carry that.
+#[test]
+fn a_read_is_counted_at_its_target_at_once() {
+    let mut world = World::new(100, BOTH);
+    let events = world.b.domain.cntr_open();
+    world.b.domain.mr_bind_cntr(world.region, events, CounterEvents::REMOTE_READ);
+    let back = vec![0; 100];
+    for number in 0..3 {
+        if number == 1 {
+            world.settle();
+        }
+        world.rma(RmaKind::Read, &back, &[at(0, 100)], None, 1, OpFlags::COMPLETION);
+        for _ in 0..4 {
+            world.a.domain.progress();
+            world.b.domain.progress();
+        }
+        assert_eq!(world.b.domain.cntr_value(events), (number + 1, 0));
+    }
+}
+
 #[test]
 fn operations_are_counted_in_the_order_issued() {
     let mut world = World::new(300_000, BOTH);

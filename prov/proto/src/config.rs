@@ -32,14 +32,12 @@ pub struct Config {
     pub staging_max: u32,
     /// Packets received since the last acknowledgement that make one due at once. A sender that comes to a stop sooner asks sooner: a few trains.
     pub ack_every: u32,
-    /// How long an acknowledgement that nobody waits for may wait for data that carries it: at most 100 us (protocol.md, section 4).
-    pub ack_delay: Duration,
     /// How long more than the standing credit holds after it was told (protocol.md, section 5).
     pub credit_lifetime: Duration,
 }
 
-/// How long any peer may delay an acknowledgement (protocol.md, section 4).
-pub(crate) const ACK_DELAY_MAX: Duration = Duration::from_micros(100);
+/// How long an acknowledgement that nobody waits for waits for data that carries it, here and at any peer (protocol.md, section 4).
+pub(crate) const ACK_DELAY: Duration = Duration::from_micros(100);
 
 /// The staging limit of a peer whose record is not known yet (protocol.md, section 3).
 pub const FIRST_STAGING: u32 = 16 * 1024;
@@ -59,7 +57,6 @@ impl Default for Config {
             probe_mtu: true,
             staging_max: 64 * 1024,
             ack_every: 128,
-            ack_delay: ACK_DELAY_MAX,
             credit_lifetime: Duration::from_millis(50),
         }
     }
@@ -73,7 +70,6 @@ impl Config {
         self.first_flight = self.first_flight.clamp(1, 8).min(self.window);
         self.rto_max = self.rto_max.max(self.rto_min);
         self.ack_every = self.ack_every.max(1);
-        self.ack_delay = self.ack_delay.min(ACK_DELAY_MAX);
         self
     }
 }

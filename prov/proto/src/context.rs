@@ -280,7 +280,8 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
             llp.refusals = self.refused;
             llp.credit_packets = self.offer.packets;
             self.advertised.packets = self.offer.packets;
-            if !rx.has_gap() {
+            // The path may not carry a PROBE.
+            if !rx.has_gap() && kind != Kind::Probe {
                 self.ack_need = if self.body_owed { self.ack_need.max(AckNeed::Idle) } else { AckNeed::No };
                 if !self.body_owed {
                     self.unacknowledged = 0;

@@ -307,12 +307,13 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         }
         self.unacknowledged += 1;
         self.accepted = self.accepted.saturating_add(1);
-        // A peer that does not know yet that it is known may send little more.
-        let need = match (gap || llp.flags.contains(Flags::AR), llp.flags.contains(Flags::SYN)) {
-            (true, _) => AckNeed::Now,
-            _ if self.unacknowledged >= self.config.ack_every => AckNeed::Now,
-            (false, true) => AckNeed::Idle,
-            (false, false) => AckNeed::Later,
+        let need = if gap || llp.flags.contains(Flags::AR) || self.unacknowledged >= self.config.ack_every {
+            AckNeed::Now
+        } else if llp.flags.contains(Flags::SYN) {
+            // A peer that does not know yet that it is known may send little more.
+            AckNeed::Idle
+        } else {
+            AckNeed::Later
         };
         self.ack_need = self.ack_need.max(need);
         Verdict::Accept

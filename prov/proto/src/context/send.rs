@@ -4,7 +4,7 @@ use rdgram_wire::{Ack, Flags, Kind, Llp, Psn};
 
 use super::{AckNeed, Context, ProbeSent, Retransmission};
 use crate::cc::CongestionControl;
-use crate::config::{Class, Credit};
+use crate::config::{ACK_DELAY, Class, Credit};
 use crate::planted::{Defect, planted};
 use crate::time::{Instant, Moment};
 
@@ -160,10 +160,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         let tx = self.next_tx;
         self.next_tx += 1;
         self.probe_sent = Some(ProbeSent { number, tx });
-        let owed = (self.ack_need, self.unacknowledged);
         let mut llp = self.header(Kind::Probe, at.now);
-        // The path may not carry it, and the acknowledgement in its header with it.
-        (self.ack_need, self.unacknowledged) = owed;
         llp.psn = Psn(number);
         llp.tx_number = low(tx);
         Some((llp, size))
@@ -189,7 +186,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     #[must_use]
     pub fn ack_due(&self) -> Option<Instant> {
         let waits = self.unacknowledged > 0 && matches!(self.ack_need, AckNeed::Later | AckNeed::Idle);
-        waits.then(|| self.ack_owed_since + self.config.ack_delay)
+        waits.then(|| self.ack_owed_since + ACK_DELAY)
     }
 
     /// An acknowledgement that waits has waited long enough, or nothing will be sent soon that could carry it.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::{Context, Death};
 use crate::cc::CongestionControl;
-use crate::config::ACK_DELAY_MAX;
+use crate::config::ACK_DELAY;
 use crate::planted::{Defect, planted};
 use crate::time::{Instant, Moment};
 
@@ -69,7 +69,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
     /// The retransmission timeout as it is now, backed off.
     pub(super) fn rto(&self) -> Duration {
         let floor = self.rto_floor.max(self.config.rto_min);
-        let rto = (self.rtt.timeout() + ACK_DELAY_MAX).max(floor);
+        let rto = (self.rtt.timeout() + ACK_DELAY).max(floor);
         // 2^16 times any floor is beyond any roof.
         (rto * (1 << (2 * self.backoff).min(16))).min(self.config.rto_max.max(floor))
     }
@@ -112,7 +112,7 @@ impl<T: Copy, C: CongestionControl> Context<T, C> {
         if self.tail_probed || self.backoff != 0 {
             return None;
         }
-        let mut delay = (self.rtt.smoothed()? * 2 + ACK_DELAY_MAX).max(self.config.tail_probe_min);
+        let mut delay = (self.rtt.smoothed()? * 2 + ACK_DELAY).max(self.config.tail_probe_min);
         if self.rto_floor > self.config.rto_min {
             // Half the floor is the gap between two looks at the socket: sooner, our own absence would be taken for a loss.
             delay = delay.max(self.rto_floor / 2);

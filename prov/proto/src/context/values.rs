@@ -11,7 +11,7 @@ use crate::planted::{Defect, planted};
 pub enum AckNeed {
     /// Nothing is owed.
     No,
-    /// Once it has waited for [`Config::ack_delay`](crate::Config::ack_delay): data that goes the other way may carry it.
+    /// Once it has waited for 100 us (protocol.md, section 4): data that goes the other way may carry it.
     Later,
     /// At the latest in the next progress call that finds nothing to receive.
     Idle,

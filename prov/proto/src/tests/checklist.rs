@@ -5,6 +5,7 @@ use core::time::Duration;
 use rdgram_wire::{Ack, Flags, Kind, Llp, Psn};
 
 use super::harness::*;
+use crate::config::ACK_DELAY;
 use crate::{AckNeed, Class, Config, Credit, Event, PeerFault, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -299,7 +300,7 @@ fn what_makes_an_acknowledgement_due() {
     let ack = |context: &mut crate::Context<Content>| context.ack(at).1;
     assert_eq!(context.ack_need(), AckNeed::No);
     assert_eq!(data(context, 0, Flags::empty()), (Verdict::Accept, AckNeed::Later));
-    assert_eq!(context.ack_due(), Some(at.now + config.ack_delay));
+    assert_eq!(context.ack_due(), Some(at.now + ACK_DELAY));
     assert_eq!(ack(context).words, 0);
     assert_eq!(context.ack_need(), AckNeed::No);
     assert_eq!(data(context, 1, Flags::AR), (Verdict::Accept, AckNeed::Now));

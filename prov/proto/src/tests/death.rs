@@ -5,6 +5,7 @@ use core::time::Duration;
 use rdgram_wire::{Psn, Reset, ResetReason};
 
 use super::harness::*;
+use crate::config::ACK_DELAY;
 use crate::{
     Class, Config, Context, Death, Event, Incarnation, Instant, Local, Moment, PeerFault, Verdict, supersedes,
 };
@@ -218,7 +219,7 @@ fn close_delivers_what_its_header_acknowledges() {
     // The acknowledgement itself is lost, the notice behind it is not.
     world.fate = drop_first(1, |packet| packet.to == 0);
     world.post(0, 3, 1000);
-    world.run_for(Config::default().ack_delay + DELAY * 2);
+    world.run_for(ACK_DELAY + DELAY * 2);
     world.close(1);
     world.run_for(DELAY * 2);
     assert_eq!(world.hosts[0].acked.len(), 4);

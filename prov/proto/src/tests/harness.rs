@@ -313,12 +313,9 @@ impl World {
         let wire = self.wire.keys().next().map(|key| key.0);
         let report = self.reports.keys().next().map(|key| key.0);
         let hosts = self.hosts.iter().filter_map(|host| {
-            let mut next = host.context.next_timeout();
-            let need = host.context.ack_need();
-            if need == AckNeed::Later {
-                next = next.into_iter().chain(host.context.ack_due()).min();
-            }
-            if !host.inbox.is_empty() || need > AckNeed::Later || host.took_nothing {
+            let context = &host.context;
+            let mut next = context.next_timeout().into_iter().chain(context.ack_due()).min();
+            if !host.inbox.is_empty() || context.ack_need() > AckNeed::Later || host.took_nothing {
                 // Work that the last step left, or that waits for the host to wake.
                 next = Some(self.now + Duration::from_micros(1))
                     .min(next.or(Some(Instant::from_nanos(u64::MAX))));

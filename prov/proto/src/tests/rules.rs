@@ -6,6 +6,7 @@ use rdgram_wire::{Ack, Flags, Llp, Psn};
 
 use super::harness::*;
 use crate::cc::CongestionControl;
+use crate::config::ACK_DELAY;
 use crate::{
     AckNeed, Class, Config, Context, Credit, Instant, Local, Moment, PeerFault, Retransmission, Verdict,
 };
@@ -116,6 +117,22 @@ fn a_probe_asks_for_what_nothing_in_flight_has_asked_for() {
     pair.send(1);
     pair.sender.note_request();
     assert!(!pair.sender.demand_ack(pair.at()), "its answer will tell");
+}
+
+#[test]
+fn a_timeout_allows_for_an_acknowledgement_that_waits() {
+    const LONG: Duration = Duration::from_millis(2);
+    let mut pair = Pair::new(Config::default());
+    for _ in 0..100 {
+        let packet = pair.send(1);
+        pair.now = pair.now + LONG;
+        pair.deliver(&packet);
+        pair.answer(ENOUGH);
+    }
+    let sent = pair.now;
+    pair.send(1);
+    let timeout = pair.sender.next_timeout().expect("a timer").saturating_duration_since(sent);
+    assert!(timeout >= LONG + ACK_DELAY && timeout < LONG * 2, "{timeout:?}");
 }
 
 #[test]
