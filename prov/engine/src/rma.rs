@@ -94,7 +94,7 @@ impl Core {
     /// Gives a one-sided operation its place in the line of those to be counted, when a counter counts them.
     pub(crate) fn join_count_line(&mut self, key: Key) {
         const COUNTED: CounterEvents = CounterEvents::READ.union(CounterEvents::WRITE);
-        if self.bindings.cntrs.iter().any(|(_, bound)| bound.intersects(COUNTED)) {
+        if self.bindings.counts(COUNTED) {
             self.txs[key].turn = Some(self.counting.join());
         }
     }

@@ -21,8 +21,7 @@ struct Pair {
 
 impl Pair {
     /// Two that have exchanged a message, and of what they send count `events`.
-    fn counting(events: CounterEvents) -> Self {
-        let net = net();
+    fn on(net: SharedNet, events: CounterEvents) -> Self {
         let [mut a, mut b] = [1, 2].map(|port| Node::counting(&net, port, EpConfig::default(), 1, events));
         let (to_b, to_a) = (a.knows(&b), b.knows(&a));
         let mut pair = Self { net, a, b, to_b, to_a };
@@ -32,6 +31,10 @@ impl Pair {
         settle(&mut [&mut pair.a, &mut pair.b]);
         assert!(pair.a.all().len() == 1 && pair.b.all().len() == 1);
         pair
+    }
+
+    fn counting(events: CounterEvents) -> Self {
+        Self::on(net(), events)
     }
 
     fn new() -> Self {
@@ -188,20 +191,136 @@ fn fence_waits_no_time(room: Option<usize>) {
     assert_eq!(pair.a.domain.ep_stats(pair.a.ep).tx_retransmitted, 0);
 }
 
+/// Two whose path takes any datagram, with no more than the standing credit.
+fn with_long_packets() -> Pair {
+    let net = net();
+    net.borrow_mut().route_mtu = Some(u16::MAX);
+    let mut pair = Pair::on(net, CounterEvents::RECV);
+    let (long, mut room) = (pattern(2, LONG), vec![0; LONG]);
+    for _ in 0..8 {
+        pair.b.recv(FiAddr::UNSPEC, &mut room, None, 3);
+        pair.a.send(pair.to_b, &long, None, 4);
+        settle(&mut [&mut pair.a, &mut pair.b]);
+        assert!(pair.a.all().len() == 1 && pair.b.all().len() == 1);
+    }
+    pair.a.time_passes(400_000);
+    settle(&mut [&mut pair.a, &mut pair.b]);
+    pair
+}
+
+/// More than the standing credit, and one packet.
+const LONG: usize = 40_000;
+
+/// The next packet is too large for what is left of the credit.
+#[test]
+fn who_has_no_room_for_more_asks() {
+    let mut pair = with_long_packets();
+    let (long, mut room) = (pattern(2, LONG), vec![0; LONG]);
+    pair.message();
+    pair.b.recv(FiAddr::UNSPEC, &mut room, None, 3);
+    pair.a.send(pair.to_b, &long, None, 4);
+    for _ in 0..6 {
+        pair.a.domain.progress();
+        pair.b.domain.progress();
+    }
+    assert!(pair.a.all().len() == 1 && pair.b.all().len() == 1, "without any time going by");
+}
+
+/// So is a datagram that several messages could share.
+#[test]
+fn who_has_no_room_for_a_bundle_asks() {
+    let mut pair = with_long_packets();
+    let mut room = [[0; 4096]; 10];
+    for room in &mut room {
+        pair.b.recv(FiAddr::UNSPEC, room, None, 3);
+    }
+    for length in [4096, 4096, 4096, 4096, 4096, 4096, 4096, 1000] {
+        pair.a.send_with(pair.to_b, &room[9][..length], None, None, 0, OpFlags::INJECT).unwrap();
+    }
+    for flags in [OpFlags::MORE, OpFlags::empty()] {
+        pair.a.send_with(pair.to_b, b"word", None, None, 0, OpFlags::INJECT | flags).unwrap();
+    }
+    for _ in 0..6 {
+        pair.a.domain.progress();
+        pair.b.domain.progress();
+    }
+    assert_eq!(pair.b.all().len(), 10, "without any time going by");
+}
+
+const PROBE: u8 = 5;
+
+/// Counts the probes that a node sends.
+fn probes_of(node: &Node) -> Rc<Cell<u32>> {
+    let probes = Rc::new(Cell::new(0));
+    let count = Rc::clone(&probes);
+    node.lose(move |_, packet| {
+        count.set(count.get() + u32::from(packet[0] & 0xF == PROBE));
+        false
+    });
+    probes
+}
+
+fn region(memory: &[u8]) -> Region {
+    let access = Access::REMOTE_READ | Access::REMOTE_WRITE;
+    Region { slices: vec![slice(memory)], access, virtual_addresses: false }
+}
+
+fn rma(node: &mut Node, to: FiAddr, kind: RmaKind, bytes: &[u8], flags: OpFlags) {
+    let remote = [RemoteSlice { key: 7, offset: 0, length: bytes.len() as u64 }];
+    let slices = [slice(bytes)];
+    let op = RmaOp { kind, destination: to, slices: &slices, remote: &remote, data: None, context: 1, flags };
+    node.domain.rma(node.ep, &op).unwrap();
+}
+
+/// The answer to a request acknowledges it.
+#[test]
+fn who_waits_for_an_answer_does_not_ask() {
+    let mut pair = Pair::new();
+    let (memory, back, mut word) = (vec![3; 100], vec![0; 100], [0; 4]);
+    pair.b.domain.mr_open(region(&memory), Some(7)).unwrap();
+    let probes = probes_of(&pair.a);
+    pair.b.recv(FiAddr::UNSPEC, &mut word, None, 2);
+    rma(&mut pair.a, pair.to_b, RmaKind::Read, &back, OpFlags::COMPLETION);
+    pair.a.send_with(pair.to_b, b"next", None, None, 4, OpFlags::COMPLETION | OpFlags::FENCE).unwrap();
+    for _ in 0..4 {
+        pair.a.domain.progress();
+        pair.b.domain.progress();
+    }
+    assert!(&word == b"next" && back == memory && probes.get() == 0, "{} probes", probes.get());
+}
+
+/// Operations are counted in the order issued: one that is not counted itself holds up those behind it.
+#[test]
+fn none_waits_that_others_are_counted_behind() {
+    let mut pair = Pair::counting(CounterEvents::READ);
+    let mut other = Node::new(&pair.net, 3);
+    let to_other = pair.a.knows(&other);
+    other.knows(&pair.a);
+    let (memory, back, mut word) = (vec![3; 100], vec![0; 100], [0; 4]);
+    for target in [&mut pair.b, &mut other] {
+        target.domain.mr_open(region(&memory), Some(7)).unwrap();
+    }
+    other.recv(FiAddr::UNSPEC, &mut word, None, 2);
+    pair.a.send(to_other, b"word", None, 3);
+    settle(&mut [&mut pair.a, &mut pair.b, &mut other]);
+    rma(&mut pair.a, to_other, RmaKind::Write, &[4; 8], OpFlags::INJECT);
+    rma(&mut pair.a, pair.to_b, RmaKind::Read, &back, OpFlags::COMPLETION);
+    for _ in 0..4 {
+        for node in [&mut pair.a, &mut pair.b, &mut other] {
+            node.domain.progress();
+        }
+    }
+    assert_eq!(pair.a.domain.cntr_value(pair.a.cntr), (1, 0), "without any time going by");
+}
+
 /// A fence holds a message back while a long one before it goes out in many packets, none of which but the last asks.
 #[test]
 fn a_wait_behind_a_long_message_costs_few_probes() {
-    const PROBE: u8 = 5;
     let mut pair = Pair::new();
     let (long, mut room, mut word) = (pattern(1, 1 << 20), vec![0; 1 << 20], [0; 4]);
     pair.b.recv(FiAddr::UNSPEC, &mut room, None, 1);
     pair.b.recv(FiAddr::UNSPEC, &mut word, None, 2);
-    let probes = Rc::new(Cell::new(0));
-    let count = Rc::clone(&probes);
-    pair.a.lose(move |_, packet| {
-        count.set(count.get() + u32::from(packet[0] & 0xF == PROBE));
-        false
-    });
+    let probes = probes_of(&pair.a);
     pair.a.send(pair.to_b, &long, None, 3);
     pair.a.send_with(pair.to_b, b"next", None, None, 4, OpFlags::COMPLETION | OpFlags::FENCE).unwrap();
     settle(&mut [&mut pair.a, &mut pair.b]);

@@ -31,6 +31,8 @@ pub(crate) struct Net {
     pub(crate) calls: u64,
     /// What every endpoint is told of its receive buffer.
     pub(crate) receive_buffer: usize,
+    /// What every endpoint is told of its routes; 1,500 when nothing is said.
+    pub(crate) route_mtu: Option<u16>,
     /// What the next receive call says of drops.
     pub(crate) overflowed: bool,
     /// This endpoint's receive calls never come to the end: noise of strangers arrives as fast as it reads.
@@ -89,7 +91,7 @@ impl Datapath for Path {
         self.address
     }
     fn route_mtu(&self, _destination: SocketAddr) -> u16 {
-        1500
+        self.net.borrow().route_mtu.unwrap_or(1500)
     }
     fn receive_buffer(&self) -> usize {
         self.net.borrow().receive_buffer

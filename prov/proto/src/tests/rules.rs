@@ -441,6 +441,37 @@ fn a_crowded_peer_is_asked_and_not_sent_copies() {
 }
 
 #[test]
+fn an_answer_to_who_only_asked_for_acknowledgements_says_nothing_of_a_silence_to_come() {
+    let mut pair = Pair::new(Config::default());
+    pair.answer(Credit { packets: 3, bytes: 30_000 });
+    for packet in pair.send_many(2) {
+        pair.deliver(&packet);
+    }
+    assert!(pair.sender.demand_ack(pair.at()), "only the first, half of what may be in flight, asked");
+    let (probe, size) = pair.sender.poll_probe(pair.at()).expect("a probe");
+    pair.send(3);
+    assert_eq!(pair.receiver.on_packet(pair.at(), &probe, None, false), Verdict::NotData);
+    pair.receiver.on_probe(&probe, size.into());
+    let answer = pair.receiver.poll_probe_ack(pair.at()).expect("an answer");
+    assert_eq!(pair.sender.on_packet(pair.at(), &answer, None, false), Verdict::NotData);
+    pair.sender.on_probe_ack(pair.at(), &answer);
+    assert_eq!(pair.sender.unacknowledged(), 1);
+    pair.after(MS / 2);
+    assert!(pair.again().is_none() && pair.asks(), "it is asked, not sent a copy");
+}
+
+#[test]
+fn packets_wait_no_longer_because_credit_is_to_be_told_too() {
+    let mut pair = Pair::new(Config::default());
+    pair.receiver.set_credit(Credit { bytes: ENOUGH.bytes / 2, ..ENOUGH });
+    assert_eq!((pair.receiver.ack_need(), pair.receiver.ack_due()), (AckNeed::Idle, None));
+    let packet = pair.send(1);
+    pair.deliver(&packet);
+    assert_eq!(pair.receiver.ack_need(), AckNeed::Idle);
+    assert_eq!(pair.receiver.ack_due(), Some(pair.now + ACK_DELAY));
+}
+
+#[test]
 fn after_an_answer_the_packet_itself_is_sent_again() {
     let mut pair = Pair::new(Config::default());
     pair.send(1);
